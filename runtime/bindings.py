@@ -1,0 +1,135 @@
+"""What a script finds in `env`: its variables, KV namespaces and object namespaces.
+
+`Bindings` is what one process shares: the configuration, the keys of the namespaces, the open KV
+stores. An `Env` is one owner's view of it: its bindings call and write in that owner's name, so
+that they wait behind its output gate. Bindings are made when they are first asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from runtime.ids import NamespaceKey
+from runtime.kv import KVNamespace, Store, SyncKVNamespace, open_store
+from runtime.stubs import DurableObjectNamespace
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from runtime.config import Config
+    from runtime.stubs import Calls
+
+
+class Bindings:
+    """The bindings of a worker, as one process shares them."""
+
+    def __init__(self, config: Config, data: Path) -> None:
+        self.config = config
+        self._kv_directory = data / "kv"
+        self._kv_ids = {kv.binding: kv.id for kv in config.kv}
+        self._classes = {binding.name: binding.class_name for binding in config.objects}
+        self._keys = {
+            class_name: NamespaceKey(f"{config.name}-{class_name}")
+            for class_name in self._classes.values()
+        }
+        self._stores: dict[str, Store] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """All names that `env` has."""
+        return [*self.config.vars, *self._kv_ids, *self._classes]
+
+    def key_of(self, class_name: str) -> NamespaceKey | None:
+        """Return what makes and knows the ids of a class, or None for a class that is not bound."""
+        return self._keys.get(class_name)
+
+    def namespace(self, name: str, calls: Calls) -> DurableObjectNamespace | None:
+        """Return the namespace of objects bound to a name, calling in somebody's name."""
+        class_name = self._classes.get(name)
+        if class_name is None:
+            return None
+        return DurableObjectNamespace(calls, class_name, self._keys[class_name])
+
+    def store(self, namespace_id: str) -> Store:
+        """Return the open store of a KV namespace; it is opened at its first use."""
+        store = self._stores.get(namespace_id)
+        if store is None:
+            self._kv_directory.mkdir(mode=0o700, exist_ok=True)
+            directory = self._kv_directory / quote(namespace_id, safe="")
+            store = self._stores[namespace_id] = open_store(directory)
+        return store
+
+    def kv(
+        self, name: str, confirm: Callable[[], Awaitable[None] | None] | None
+    ) -> KVNamespace | None:
+        """Return the KV namespace bound to a name; its writes wait for `confirm`."""
+        namespace_id = self._kv_ids.get(name)
+        if namespace_id is None:
+            return None
+        return KVNamespace(
+            self.store(namespace_id), confirm=confirm, min_ttl=self.config.limits.min_kv_ttl
+        )
+
+    def sync_kv(self, name: str) -> SyncKVNamespace | None:
+        """Return the KV namespace bound to a name, for code that blocks."""
+        namespace_id = self._kv_ids.get(name)
+        if namespace_id is None:
+            return None
+        return SyncKVNamespace(self.store(namespace_id), min_ttl=self.config.limits.min_kv_ttl)
+
+    def close(self) -> None:
+        """Finish the writes under way and close the stores."""
+        for store in self._stores.values():
+            store.close()
+        self._stores.clear()
+
+
+class Env:
+    """The bindings in one owner's name; an attribute each."""
+
+    def __init__(
+        self,
+        bindings: Bindings,
+        calls: Calls,
+        confirm: Callable[[], Awaitable[None] | None] | None = None,
+        *,
+        blocking: bool = False,
+    ) -> None:
+        self._bindings = bindings
+        self._calls = calls
+        self._confirm = confirm
+        self._blocking = blocking
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        bindings = self._bindings
+        found: Any = bindings.namespace(name, self._calls)
+        if found is None:
+            found = bindings.sync_kv(name) if self._blocking else bindings.kv(name, self._confirm)
+        if found is None:
+            try:
+                found = bindings.config.vars[name]
+            except KeyError:
+                known = ", ".join(sorted(bindings.names)) or "none"
+                raise AttributeError(
+                    f"env has no binding {name!r} (it has: {known}). Declare it in wrangler.toml, "
+                    "or as an argument of Runtime()."
+                ) from None
+        self.__dict__[name] = found
+        return found
+
+    def __getitem__(self, name: str) -> Any:
+        try:
+            return getattr(self, name)
+        except AttributeError as missing:
+            raise KeyError(str(missing)) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._bindings.names
+
+    def __dir__(self) -> list[str]:
+        return self._bindings.names
+

@@ -1,0 +1,75 @@
+"""The words between the supervisor and everybody else: one packet each, over Unix sockets.
+
+A packet is a verb and, after a space, text. Children have a socketpair each; clients connect to the
+`control` socket in the run directory. The end of the connection is news too: the other side died.
+
+| verb | from | meaning |
+|---|---|---|
+| look | supervisor | the roster has changed |
+| gone NAME | supervisor | this caller is no more |
+| leave | supervisor | take no new work, and say when there is none left |
+| stop | supervisor | there is no more work: close and exit |
+| up NAME | host, gateway | ready for work, and the name by which it calls hosts |
+| failed TEXT | host, gateway | cannot start, and why |
+| idle, busy | host | whether work is under way, while leaving |
+| hello NAME | client | the name by which it calls hosts |
+| welcome | supervisor | the instance is ready |
+| reload | watcher, client | the script has changed: replace the hosts |
+| finish | client | stop the whole instance |
+"""
+
+from __future__ import annotations
+
+import socket
+
+LONGEST = 65_536
+"""Bytes a packet may have; longer text is cut."""
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Return the two ends of a child's connection."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def listen(path: str) -> socket.socket:
+    """Listen for clients. The directory above keeps strangers out."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(path)
+    listener.listen(64)
+    return listener
+
+
+def connect(path: str) -> socket.socket:
+    """Connect to the supervisor. Raises OSError when there is none."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        connection.connect(path)
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def say(connection: socket.socket, verb: str, text: str = "") -> bool:
+    """Send a packet; returns False when the other side is gone or does not listen."""
+    packet = f"{verb} {text}".encode()[:LONGEST]
+    try:
+        connection.send(packet, socket.MSG_NOSIGNAL)
+    except OSError:
+        return False
+    return True
+
+
+def hear(connection: socket.socket) -> tuple[str, str] | None:
+    """Take a packet: (verb, text); None when the other side is gone.
+
+    On a socket that does not block, raises BlockingIOError when there is none.
+    """
+    try:
+        packet = connection.recv(LONGEST)
+    except ConnectionError:
+        return None
+    if not packet:
+        return None
+    verb, _, text = packet.decode(errors="replace").partition(" ")
+    return verb, text

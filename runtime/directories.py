@@ -1,0 +1,178 @@
+"""The two directories of an instance, and who may use them.
+
+The data directory holds everything durable: slot files, KV namespaces, the number of slots. One
+instance at a time may use it; the kernel lock on its `lock` file is held by the supervisor and,
+by inheritance, by all its children, so it is free only when the last of them is gone.
+
+The run directory holds the sockets and the roster of a running instance. It stands under the
+user's runtime directory, its name derived from the data directory's path, and goes with the
+instance. Both are the user's alone (0700): pickles are read from them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from workers.errors import ConfigError, DataDirInUse
+
+FORMAT = 1
+"""Of the data directory as a whole."""
+
+PATIENCE = 5.0
+"""Seconds to wait for the children of a supervisor that was killed to be gone."""
+
+_LONGEST_RUN = 80
+"""Bytes: a socket's path, the run directory with a name behind it, may have at most 107."""
+
+
+@dataclass(frozen=True, slots=True)
+class Directories:
+    """The directories of one instance, claimed by it."""
+
+    data: Path
+    run: Path
+    slots: int
+    lock: int
+    """The descriptor whose lock keeps others out."""
+
+    @property
+    def control(self) -> Path:
+        """The socket on which the supervisor answers clients."""
+        return self.run / "control"
+
+    @property
+    def roster(self) -> Path:
+        """The file of the roster."""
+        return self.run / "roster"
+
+
+def make_private(directory: Path) -> None:
+    """Make a directory that only this user can enter.
+
+    Raises PermissionError if it is there and others can write to it: who can, runs code as this
+    user.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = directory.stat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o022:
+        raise PermissionError(
+            f"{directory} can be written by others; make it yours alone: chmod 700 {directory}"
+        )
+
+
+def run_directory(data: Path) -> Path:
+    """Return where the run directory of a data directory is, whether it exists or not."""
+    name = hashlib.sha256(os.fsencode(data.resolve())).hexdigest()[:16]
+    bases = [os.environ.get("XDG_RUNTIME_DIR"), f"/run/user/{os.getuid()}", tempfile.gettempdir()]
+    for base in bases:
+        if base and os.path.isdir(base) and os.access(base, os.W_OK):  # noqa: PTH112
+            run = Path(base) / f"roost-{os.getuid()}" / name
+            if len(os.fsencode(run)) <= _LONGEST_RUN:
+                return run
+    return Path("/tmp") / f"roost-{os.getuid()}" / name  # noqa: S108  (made private before use)
+
+
+def claim(data: Path, *, hosts: int, slots: int | None) -> Directories:
+    """Take a data directory for this process and its children; makes it if it is not there.
+
+    Raises DataDirInUse, naming the pid, while another instance has it; ConfigError when it was
+    made with another number of slots than asked for, or has fewer than there are hosts.
+    """
+    data = data.absolute()
+    make_private(data)
+    lock = _lock(data)
+    try:
+        kept = _slots_of(data, hosts, slots)
+        run = run_directory(data)
+        make_private(run.parent)
+        shutil.rmtree(run, ignore_errors=True)  # of an instance that was killed
+        make_private(run)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, json.dumps({"pid": os.getpid(), "run": str(run)}).encode(), 0)
+    except BaseException:
+        os.close(lock)
+        raise
+    return Directories(data, run, kept, lock)
+
+
+def _lock(data: Path) -> int:
+    lock = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    give_up = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = _holder(os.pread(lock, 4096, 0))
+            # A dead holder's children are about to go; anybody else stays.
+            if (pid is None or _lives(pid)) or time.monotonic() > give_up:
+                os.close(lock)
+                raise DataDirInUse(
+                    f"{data} is in use by another Roost (pid {pid}). Stop that one, use "
+                    "another --data-dir, or connect() to it.",
+                    pid=pid,
+                ) from None
+            time.sleep(0.01)
+        else:
+            return lock
+
+
+def _holder(content: bytes) -> int | None:
+    try:
+        return int(json.loads(content)["pid"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _slots_of(data: Path, hosts: int, wanted: int | None) -> int:
+    path = data / "format.json"
+    if path.exists():
+        try:
+            kept = json.loads(path.read_bytes())
+            version, slots = int(kept["format"]), int(kept["slots"])
+        except (ValueError, KeyError, TypeError) as cause:
+            raise ConfigError(
+                f"{path} is not readable as the format of a data directory: {cause}"
+            ) from cause
+        if version > FORMAT:
+            raise ConfigError(f"{data} was made by a newer Roost (format {version})")
+        if wanted is not None and wanted != slots:
+            raise ConfigError(
+                f"{data} was made with {slots} slots, which cannot change; {wanted} were asked for"
+            )
+    else:
+        cores = os.cpu_count() or 1
+        slots = wanted or max(16, 1 << (2 * cores - 1).bit_length())
+        if hosts <= slots:
+            temporary = path.with_suffix(".new")
+            temporary.write_text(json.dumps({"format": FORMAT, "slots": slots}))
+            temporary.rename(path)
+    if hosts > slots:
+        raise ConfigError(
+            f"{hosts} hosts need as many slots, and {data} has {slots}; "
+            "use fewer hosts, or a new data directory with `slots` set"
+        )
+    return slots
+
+
+def release(directories: Directories) -> None:
+    """Remove the run directory and let the data directory go."""
+    shutil.rmtree(directories.run, ignore_errors=True)
+    os.close(directories.lock)

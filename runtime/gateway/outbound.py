@@ -1,0 +1,202 @@
+"""From the script's Response to ASGI messages.
+
+What goes out here was written by the script, and must come out as one well-formed HTTP/1.1 message or
+not at all: header names and values are checked before the first byte leaves, framing headers are ours,
+statuses that cannot carry a body carry none. Once a streamed response has begun, a failure can only cut
+the connection (`StreamFailed`): a truncated body must never look complete. Response iterators are always
+closed, however the sending ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from runtime.gateway.inbound import NO_WEBSOCKETS, Refused
+from workers.body import take_content
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from runtime.gateway.exchange import Exchange
+    from runtime.gateway.inbound import Message
+    from workers import Response
+
+    Send = Callable[[Message], Awaitable[None]]
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_HOP_BY_HOP = frozenset(
+    (
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    )
+)
+_NULL_BODY = frozenset((204, 205, 304))
+_BREATHE = 64
+"""Chunks after which a stream that never waits lets the loop turn, so that a disconnect is seen."""
+
+
+class StreamFailed(Exception):  # noqa: N818  carries the script's error, is none itself
+    """The script's body stream raised after the response had begun; `__cause__` says what."""
+
+
+@lru_cache(maxsize=1024)
+def _encode_name(name: str) -> bytes | None:
+    """The name as it goes out, or None for one that concerns this connection and is not theirs."""
+    if _NAME.fullmatch(name) is None:
+        raise ValueError(f"The response has an invalid header name: {name!r}.")
+    lower = name.lower()
+    return None if lower in _HOP_BY_HOP else lower.encode("ascii")
+
+
+def encode_headers(response: Response, content: object, *, head: bool) -> RawHeaders:
+    """The response's headers, checked, with the framing that `content` needs.
+
+    `head`: the response answers a HEAD request, whose Content-Length speaks of the body a GET
+    would have had. Raises ValueError for a name or value that HTTP cannot carry.
+    """
+    out: RawHeaders = []
+    claimed: bytes | None = None
+    for name, value in response.headers.items():
+        raw_name = _encode_name(name)
+        if raw_name is None:
+            continue
+        if _FORBIDDEN.search(value):
+            raise ValueError(f"The response's header {name!r} has an invalid value: {value!r}.")
+        try:
+            raw_value = value.encode("latin-1")
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"The response's header {name!r} has characters outside of Latin-1: {value!r}. "
+                "Percent-encode them."
+            ) from None
+        if raw_name == b"content-length":
+            claimed = raw_value
+        else:
+            out.append((raw_name, raw_value))
+    status = response.status
+    if status in _NULL_BODY:
+        if status == 205:
+            out.append((b"content-length", b"0"))
+    elif isinstance(content, bytes):
+        out.append((b"content-length", b"%d" % len(content)))
+    elif content is None and not head:
+        out.append((b"content-length", b"0"))
+    elif head and claimed is not None and claimed.isdigit():
+        out.append((b"content-length", claimed))
+    # A stream goes out chunked: a length it claims is the script's guess, not what will be sent.
+    return out
+
+
+async def send_response(
+    response: Response, send: Send, exchange: Exchange, *, head: bool, close: bool
+) -> None:
+    """Send the whole response. `close`: the connection cannot be used again afterwards.
+
+    Raises ValueError or `Refused` before anything was sent, `StreamFailed` afterwards.
+    """
+    status = response.status
+    content = take_content(response)
+    try:
+        if status == 101 or getattr(response, "web_socket", None) is not None:
+            raise Refused(501, NO_WEBSOCKETS)
+        if not 200 <= status <= 599:
+            raise ValueError(f"The response's status is {status}; it must be from 200 to 599.")
+        headers = encode_headers(response, content, head=head)
+        if close:
+            headers.append((b"connection", b"close"))
+        exchange.status = status
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        if head or status in _NULL_BODY:
+            body = b""
+        elif content is None or isinstance(content, bytes):
+            body = content or b""
+        else:
+            await _send_chunks(content, send, exchange)
+            body = b""
+        exchange.sent += len(body)
+        exchange.done = True  # what follows only hands bytes to the socket
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+    finally:
+        if not (content is None or isinstance(content, bytes)):
+            await _close(content)
+
+
+async def _send_chunks(chunks: AsyncIterator[Any], send: Send, exchange: Exchange) -> None:
+    count = 0
+    while True:
+        try:
+            chunk = await anext(chunks)
+            if isinstance(chunk, str):
+                chunk = chunk.encode()
+            elif not isinstance(chunk, bytes):
+                chunk = bytes(memoryview(chunk))
+        except StopAsyncIteration:
+            return
+        except Exception as exc:
+            raise StreamFailed(str(exc)) from exc
+        if chunk:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            exchange.sent += len(chunk)
+        count += 1
+        if count % _BREATHE == 0:
+            await asyncio.sleep(0)
+
+
+async def discard(response: Response) -> None:
+    """Close the body of a response that will not be sent."""
+    content = take_content(response)
+    if not (content is None or isinstance(content, bytes)):
+        await _close(content)
+
+
+async def _close(content: AsyncIterator[Any]) -> None:
+    aclose = getattr(content, "aclose", None)
+    if aclose is not None:
+        with contextlib.suppress(Exception):  # the response is over; nobody is left to be told
+            await aclose()
+
+
+async def send_text(
+    send: Send,
+    exchange: Exchange,
+    status: int,
+    text: str,
+    *,
+    content_type: bytes = b"text/plain; charset=utf-8",
+    extra: RawHeaders | None = None,
+    linger: Callable[[], Awaitable[None]] | None = None,
+) -> None:
+    """An answer of the gateway's own.
+
+    `linger` is awaited between the text and the end of the response, for answers after which the
+    connection closes while the client may still be sending.
+    """
+    body = text.encode()
+    headers: RawHeaders = [
+        (b"content-type", content_type),
+        (b"content-length", b"%d" % len(body)),
+        (b"x-content-type-options", b"nosniff"),
+    ]
+    if extra:
+        headers += extra
+    exchange.status = status
+    exchange.sent = len(body)
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    if linger is not None:
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        await linger()
+        body = b""
+    exchange.done = True
+    await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,0 +1,77 @@
+"""The activations of one host: at most one an object.
+
+A call of an object that is not there activates it. One that has nothing to do for `idle_s`
+seconds is evicted, which costs nothing but memory's return: its state is in storage. Evictions are
+looked for in the order of activation, each activation once per `idle_s`, never by a scan of all.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from runtime.host.activation import Activation
+from runtime.ids import ObjectId
+
+if TYPE_CHECKING:
+    from runtime.host.host import Host
+    from runtime.wire.messages import Target
+
+
+class Catalog:
+    """See the module's text. `now` is a coarse clock in seconds, advanced by `tick`."""
+
+    __slots__ = ("_host", "_idle", "_idle_s", "_live", "_now")
+
+    def __init__(self, host: Host, idle_s: float) -> None:
+        self._host = host
+        self._idle_s = idle_s
+        self._now = 0.0
+        self._live: dict[bytes, Activation] = {}
+        self._idle: deque[tuple[float, Activation]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def get(self, raw: bytes) -> Activation | None:
+        """Return the activation of an id, if it is live."""
+        activation = self._live.get(raw)
+        if activation is not None:
+            activation.touched = self._now
+        return activation
+
+    def activate(self, target: Target) -> Activation:
+        """Make the activation of an object. Its instance is made by its first event."""
+        class_name, raw, name = target
+        activation = Activation(self._host, class_name, ObjectId(raw, name))
+        activation.touched = self._now
+        self._live[raw] = activation
+        self._idle.append((self._now + self._idle_s, activation))
+        return activation
+
+    def drop(self, activation: Activation) -> None:
+        """Forget an activation."""
+        if self._live.get(activation.id.raw) is activation:
+            del self._live[activation.id.raw]
+
+    def replace(self, reset: Activation) -> None:
+        """Forget an activation that was reset; events that came since go to a new one."""
+        self.drop(reset)
+        mailbox = reset.take_mailbox()
+        if mailbox:
+            activation = self.activate((reset.class_name, reset.id.raw, reset.id.name))
+            for event in mailbox:
+                activation.deliver(*event)
+
+    def tick(self, now: float) -> None:
+        """Advance the clock and evict what has been idle for long enough."""
+        self._now = now
+        idle = self._idle
+        while idle and idle[0][0] <= now:
+            _, activation = idle.popleft()
+            if self._live.get(activation.id.raw) is not activation:
+                continue
+            if activation.touched + self._idle_s <= now and activation.idle:
+                self.drop(activation)
+            else:
+                idle.append((now + self._idle_s, activation))

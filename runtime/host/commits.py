@@ -1,0 +1,87 @@
+"""Group commit: one transaction a slot file and one disk sync for all objects of a tick.
+
+The loop commits into the write-ahead log, which does not touch the disk; the sync thread then makes
+the log durable while the loop goes on, and only then do the output gates open. Writes that come
+meanwhile gather for the next round, so that the busier a host is, the more commits share a sync.
+One round is under way at a time.
+
+This is the thin shell around `storage.CommitGroup`, which decides what is committed and what failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from runtime.storage import CommitGroup
+from workers.errors import ObjectReset
+
+if TYPE_CHECKING:
+    from runtime.host.activation import Activation
+    from runtime.storage import Round
+
+
+class Commits:
+    """See the module's text. Belongs to its host's loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._group = CommitGroup()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="roost-sync")
+        self._marked: dict[int, Activation] = {}
+        self._flying: dict[int, Activation] = {}
+        self._scheduled = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything written is durable."""
+        return not (self._marked or self._flying)
+
+    def mark(self, activation: Activation) -> None:
+        """Take an activation that has written into the next round, at the end of this tick."""
+        self._marked[id(activation.storage)] = activation
+        self._group.mark(activation.storage)
+        if not self._scheduled and not self._flying:
+            self._scheduled = True
+            self._loop.call_soon(self._start)
+
+    def forget(self, activation: Activation) -> None:
+        """Leave an activation out of the next round: what it wrote is void."""
+        self._marked.pop(id(activation.storage), None)
+
+    def _start(self) -> None:
+        self._scheduled = False
+        self._flying, self._marked = self._marked, {}
+        if not self._flying:
+            return
+        for activation in self._flying.values():
+            activation.output.taken()
+        under_way = self._group.start_round()
+        if under_way.needs_sync:
+            future = self._loop.run_in_executor(self._thread, under_way.sync)
+            future.add_done_callback(lambda done: self._ended(under_way, done.exception()))
+        else:
+            self._ended(under_way, None)
+
+    def _ended(self, under_way: Round, error: BaseException | None) -> None:
+        failed = self._group.end_round(under_way, error)
+        flying, self._flying = self._flying, {}
+        for key, activation in flying.items():
+            cause = failed.get(key)
+            if cause is None:
+                activation.confirmed()
+            else:
+                reset = ObjectReset(
+                    f"{activation.class_name} {activation.id} was reset, because its writes could "
+                    f"not be committed: {cause}"
+                )
+                reset.__cause__ = cause
+                activation.commit_failed(reset)
+        if self._marked and not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._start)
+
+    def close(self) -> None:
+        """End the sync thread, after its last sync."""
+        self._thread.shutdown()

@@ -1,0 +1,185 @@
+"""`ctx`: what an object, or the entrypoint, may ask of its host.
+
+Semantics: Cloudflare's DurableObjectState and ExecutionContext. What of them Roost does not have
+in this version raises an AttributeError that says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from workers.errors import ObjectReset
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from runtime.host.activation import Activation
+    from runtime.host.host import Host
+    from runtime.ids import ObjectId
+    from runtime.storage import ObjectStorage
+
+_log = logging.getLogger("roost.host")
+
+CRITICAL_SECONDS = 30.0
+"""How long blockConcurrencyWhile() may take."""
+
+CRITICAL_DEPTH = 64
+"""How deep calls of blockConcurrencyWhile() may nest."""
+
+
+class DurableObjectAbort(BaseException):
+    """Ends the code that called `ctx.abort()`; `except Exception` does not stop it."""
+
+
+class DurableObjectContext:
+    """The `ctx` of an object."""
+
+    __slots__ = ("_activation", "_sections")
+
+    def __init__(self, activation: Activation) -> None:
+        self._activation = activation
+        self._sections: set[asyncio.Task[Any]] = set()
+
+    @property
+    def id(self) -> ObjectId:
+        """The object's id; its `name` is the one it was addressed by, if it was."""
+        return self._activation.id
+
+    @property
+    def storage(self) -> ObjectStorage:
+        """The object's private, durable storage."""
+        return self._activation.storage
+
+    @property
+    def critical(self) -> bool:
+        """Whether a critical section is open."""
+        return bool(self._sections)
+
+    def wait_until(self, awaitable: Awaitable[object]) -> None:
+        """Keep the object in memory until something is done; its error is logged."""
+        self._activation.wait_until(awaitable)
+
+    def block_concurrency_while(self, callback: Callable[[], Awaitable[Any]]) -> Awaitable[Any]:
+        """Run an async function while no other event of the object starts or goes on.
+
+        It starts after the current turn. It may take 30 s; if it takes longer or raises, the
+        object is reset. Returns an awaitable of its result; usable as a decorator.
+        """
+        activation = self._activation
+        if activation.gate.locks >= CRITICAL_DEPTH:
+            raise RuntimeError("blockConcurrencyWhile() calls are nested too deeply.")
+        activation.gate.lock()
+        activation.host.waiting += 1
+        task = activation.host.loop.create_task(
+            self._section(callback), context=activation.host.context_of(activation)
+        )
+        self._sections.add(task)
+        task.add_done_callback(self._section_ended)
+        outcome = asyncio.shield(task)
+        outcome.add_done_callback(_seen)  # used as a decorator, nobody awaits it
+        return outcome
+
+    async def _section(self, callback: Callable[[], Awaitable[Any]]) -> Any:
+        try:
+            async with asyncio.timeout(CRITICAL_SECONDS):
+                result = await callback()
+        except asyncio.CancelledError:
+            raise
+        except TimeoutError as late:
+            error = ObjectReset(
+                "A call to blockConcurrencyWhile() in a Durable Object waited for too long. The "
+                "call was canceled and the Durable Object was reset.",
+                overloaded=True,
+            )
+            error.__cause__ = late
+            self._activation.reset(error)
+            raise error from late
+        except BaseException as cause:
+            error = ObjectReset(f"blockConcurrencyWhile() failed: {type(cause).__name__}: {cause}")
+            error.__cause__ = cause
+            self._activation.reset(error)
+            raise
+        return result
+
+    def _section_ended(self, task: asyncio.Task[Any]) -> None:
+        self._sections.discard(task)
+        activation = self._activation
+        activation.host.waiting -= 1
+        if not task.cancelled() and task.exception() is not None:
+            _log.error(
+                "blockConcurrencyWhile() of %s %s failed",
+                activation.class_name,
+                activation.id,
+                exc_info=task.exception(),
+            )
+        activation.gate.unlock()
+        # After those that waited at the gate, whose turn comes first.
+        activation.host.loop.call_soon(activation.take_mail)
+
+    def abort(self, reason: str | None = None) -> None:
+        """Throw the object's instance away at once, with what it has not yet committed.
+
+        Every call under way fails with the reason; the next call meets a new instance.
+        """
+        text = str(reason) if reason is not None else "Application called abort() to reset Durable Object."
+        self._activation.host.loop.call_soon(self._activation.reset, ObjectReset(text))
+        self._activation.storage.failed()
+        raise DurableObjectAbort(text)
+
+    def end(self) -> None:
+        """Cancel the critical sections: the activation was reset."""
+        for task in self._sections:
+            if task is not asyncio.current_task():
+                task.cancel()
+
+    waitUntil = wait_until
+    blockConcurrencyWhile = block_concurrency_while
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"ctx.{name} does not exist; ctx has id, storage, waitUntil, blockConcurrencyWhile "
+            "and abort"
+        )
+
+
+class ExecutionContext:
+    """The `ctx` of the entrypoint."""
+
+    __slots__ = ("_wait_until",)
+
+    def __init__(self, wait_until: Callable[[Awaitable[object]], None]) -> None:
+        self._wait_until = wait_until
+
+    def wait_until(self, awaitable: Awaitable[object]) -> None:
+        """Go on with something after the response was sent; its error is logged."""
+        self._wait_until(awaitable)
+
+    def pass_through_on_exception(self) -> None:
+        """Do nothing: there is no origin server to pass through to."""
+
+    waitUntil = wait_until
+    passThroughOnException = pass_through_on_exception
+
+
+def _seen(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled():
+        future.exception()
+
+
+def keep(
+    host: Host, kept: set[asyncio.Future[Any]], awaitable: Awaitable[object], whose: str
+) -> None:
+    """Run something to its end beside the events; its error is logged with its owner's name."""
+    future = asyncio.ensure_future(awaitable, loop=host.loop)
+    kept.add(future)
+    host.waiting += 1
+
+    def ended(future: asyncio.Future[Any]) -> None:
+        kept.discard(future)
+        host.waiting -= 1
+        if not future.cancelled() and future.exception() is not None:
+            _log.error("waitUntil() of %s failed", whose, exc_info=future.exception())
+
+    future.add_done_callback(ended)

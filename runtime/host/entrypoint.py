@@ -1,0 +1,121 @@
+"""The stateless side of a worker: its entrypoint, run by whichever host has the least to do.
+
+Each call gets an instance of its own, so that calls share nothing but the process. There are no
+gates: an entrypoint owns no storage, and what it says leaves at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from runtime.bindings import Env
+from runtime.host.activation import relaxed, response_message
+from runtime.host.context import ExecutionContext, keep
+from runtime.host.gates import InputGate
+from runtime.wire import messages as m
+from runtime.wire.codec import PLAIN, pack_error, pack_still
+from workers.errors import RoostError, ScriptError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from runtime.host.activation import Ticket
+    from runtime.host.host import Host
+    from runtime.wire.link import Reply
+    from runtime.wire.messages import Target
+    from workers import Request
+
+
+class Entrypoint:
+    """Runs the calls of the entrypoint of one host."""
+
+    __slots__ = ("_host", "_kept", "_running", "env", "event", "gate")
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._kept: set[asyncio.Future[Any]] = set()
+        self._running: dict[Ticket, asyncio.Task[None]] = {}
+        self.gate = InputGate(host.loop.create_future)
+        self.env = Env(host.bindings, self)
+        self.event = self
+
+    def deliver(
+        self, ticket: Ticket, method: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    ) -> None:
+        """Run a call."""
+        if len(self._running) >= self._host.limits.mailbox:
+            self.failed(ticket, self._host.overloaded("the worker's entrypoint"))
+            return
+        self._host.stage.run(self, ticket, self._start, (method, args, kwargs or {}), None)
+
+    def _start(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Make the instance and call its method; user code, both of them."""
+        cls = self._host.script.entrypoint
+        if cls is None:
+            raise ScriptError(
+                "the worker has no entrypoint: define a class Default(WorkerEntrypoint)"
+            )
+        if not callable(getattr(cls, method, None)) or method.startswith("__"):
+            if method == "fetch":
+                raise RoostError("Handler does not export a fetch() function.")
+            raise TypeError(f'The RPC receiver does not implement the method "{method}".')
+        instance = cls(ExecutionContext(self.wait_until), self.env)
+        function: Callable[..., Any] = getattr(instance, method)
+        return (relaxed(function) if method == "fetch" else function)(*args, **kwargs)
+
+    def ended(self, ticket: Ticket, value: Any) -> None:
+        """Send what a call returned."""
+        channel, call, incoming = ticket
+        try:
+            if incoming is not None:
+                incoming.close()
+                context = self._host.context_of(self)
+                message = response_message(channel, call, value, "Default.fetch()", context)
+                channel.post(message)
+            elif type(value) in PLAIN:
+                channel.post((m.RESULT, call, value))
+            else:
+                data, frames = pack_still(value)
+                channel.post((m.RESULT_PACKED, call, data, len(frames)), frames)
+        except Exception as error:
+            self.failed(ticket, error)
+
+    def failed(self, ticket: Ticket, error: BaseException) -> None:
+        """Send what a call raised."""
+        channel, call, incoming = ticket
+        if incoming is not None:
+            incoming.close()
+        own = not (isinstance(error, RoostError) and not error.remote)
+        channel.post((m.ERROR, call, pack_error(error, None, remote=own)))
+
+    def suspended(self, ticket: Ticket, task: asyncio.Task[None]) -> None:
+        """Take note that a call waits."""
+        self._running[ticket] = task
+        ticket[0].under_way[ticket[1]] = task.cancel
+        self._host.waiting += 1
+
+    def released(self, ticket: Ticket) -> None:
+        """Take note that a call that waited is about to end."""
+        del self._running[ticket]
+        del ticket[0].under_way[ticket[1]]
+        self._host.waiting -= 1
+
+    def confirm(self) -> None:
+        """Return None: an entrypoint writes nothing that could be lost."""
+
+    def wait_until(self, awaitable: Awaitable[object]) -> None:
+        """Go on with something after the response."""
+        keep(self._host, self._kept, awaitable, "the worker's entrypoint")
+
+    def call(
+        self, target: Target | None, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Reply:
+        """Call an object."""
+        return self._host.caller.call(target, method, args, kwargs)
+
+    submit = call
+
+    def fetch(self, target: Target | None, request: Request) -> Reply:
+        """Send a request to an object."""
+        return self._host.caller.fetch(target, request)

@@ -1,0 +1,340 @@
+"""The host: takes messages, runs the events of its objects, sends what they say.
+
+One thread, one loop. Everything that has arrived is worked off in slices of a few milliseconds, a
+channel at a time, so that no caller starves another and answers leave early; all that is said to
+one caller in a slice leaves as one batch.
+
+A host that is leaving still serves its peers, because events under way may need them, and refuses
+new calls from everybody else: they go to its successor, unstarted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, Final
+
+from runtime.host.activation import Incoming
+from runtime.host.catalog import Catalog
+from runtime.host.channel import Channel, LocalExit, RouterExit
+from runtime.host.commits import Commits
+from runtime.host.entrypoint import Entrypoint
+from runtime.host.slots import Slots
+from runtime.host.turns import Stage
+from runtime.wire import messages as m
+from runtime.wire.codec import decode, pack_error, unpack
+from workers import Request
+from workers.current import current_event
+from workers.errors import Overloaded, RoostError, RuntimeClosed, WireError
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Sequence
+    from contextvars import Context
+    from pathlib import Path
+
+    import zmq
+
+    from runtime.bindings import Bindings
+    from runtime.host.activation import Activation
+    from runtime.host.script import Script
+    from runtime.roster import Roster
+    from runtime.storage import ObjectStorage
+    from runtime.wire.caller import Caller
+    from runtime.wire.codec import Frame
+    from runtime.wire.messages import Batch, Message
+    from workers.current import Event
+
+SLICE_NS: Final = 2_000_000
+"""Nanoseconds of work between two looks at the sockets."""
+
+
+class Host:
+    """See the module's text."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        number: int,
+        router: zmq.Socket[bytes],
+        roster: Roster,
+        caller: Caller,
+        bindings: Bindings,
+        script: Script,
+        data: Path,
+    ) -> None:
+        config = bindings.config
+        self.loop = loop
+        self.number = number
+        self.bindings = bindings
+        self.caller = caller
+        self.script = script
+        self.limits = config.limits
+        self.stage = Stage(loop)
+        self.commits = Commits(loop)
+        self.catalog = Catalog(self, config.limits.idle_s)
+        self.entrypoint = Entrypoint(self)
+        self.waiting = 0
+        """Events that have started and not ended, those in mailboxes, and kept awaitables."""
+        self.leaving = False
+        self.calls = 0
+        self._slots = Slots(data, roster.slots, config.durability)
+        self._router = router
+        self._roster = roster
+        self._channels: dict[bytes, Channel] = {}
+        self._ready: deque[Channel] = deque()
+        self._to_flush: list[Channel] = []
+        self._flushing = False
+        self._work_scheduled = False
+        self._plain = copy_context()
+        local_exit = LocalExit()
+        self._local = Channel(self, local_exit, is_peer=True)
+        local_exit.link = caller.carry(self)
+
+    # --- messages in -----------------------------------------------------------------------------
+
+    def send(self, batch: Batch, frames: list[Frame]) -> None:
+        """Take a batch from this host to itself (the carrier of its own link)."""
+        self._take(self._local, batch, frames)
+        self._work_later()
+
+    def take(self, identity: bytes, first: bytes, frames: Sequence[Frame]) -> None:
+        """Take a batch that arrived on the ROUTER."""
+        channel = self._channels.get(identity)
+        batch = decode(first)
+        if channel is None:
+            channel = self._greet(identity, batch)
+            if channel is None:
+                return
+        self._take(channel, batch, frames)
+
+    def _take(self, channel: Channel, batch: Batch, frames: Sequence[Frame]) -> None:
+        if not channel.batches:
+            self._ready.append(channel)
+        channel.batches.append((batch, frames, 0, 0))
+
+    def _greet(self, identity: bytes, batch: Batch) -> Channel | None:
+        """Make the channel of a new caller, whose first message is HELLO."""
+        channel = Channel(self, RouterExit(self._router, identity), is_peer=identity[:1] == b"h")
+        hello = batch[0]
+        if hello[0] != m.HELLO:
+            return None  # of a caller that was declared gone
+        if hello[1] != m.VERSION:
+            error = WireError(
+                f"this Roost speaks version {m.VERSION} of its protocol and the caller version "
+                f"{hello[1]}: install the same version of Roost for both"
+            )
+            for message in batch[1:]:
+                channel.post((m.ERROR, message[1], pack_error(error, None, remote=False)))
+            return None
+        self._channels[identity] = channel
+        return channel
+
+    def gone(self, identity: bytes) -> None:
+        """Forget a caller that is no more: its streams break, what it waited for goes on."""
+        channel = self._channels.pop(identity, None)
+        if channel is not None:
+            channel.streams.lost(RuntimeClosed("the caller is gone"))
+
+    # --- work ------------------------------------------------------------------------------------
+
+    def _work_later(self) -> None:
+        if not self._work_scheduled:
+            self._work_scheduled = True
+            self.loop.call_soon(self.work)
+
+    def work(self) -> None:
+        """Work off what has arrived, for a slice of time."""
+        self._work_scheduled = False
+        ready = self._ready
+        if not ready:
+            return
+        clock = time.perf_counter_ns
+        began = clock()
+        self._figures(began)
+        end = began + SLICE_NS
+        self._flushing = True  # all that is said leaves at the end of the slice
+        try:
+            while ready:
+                channel = ready[0]
+                batches = channel.batches
+                batch, frames, start, at = batches[0]
+                for index in range(start, len(batch)):
+                    message = batch[index]
+                    kind = message[0]
+                    if kind == m.CALL:
+                        _, call, target, method, args, kwargs = message
+                        self._deliver(channel, call, target, method, args, kwargs)
+                    elif kind == m.CALL_PACKED:
+                        count = message[5]
+                        self._deliver_packed(channel, message, frames[at : at + count])
+                        at += count
+                    else:
+                        self._other(channel, kind, message)
+                    if clock() > end:
+                        self._pause(channel, batch, frames, index + 1, at)
+                        return
+                batches.popleft()
+                if not batches:
+                    ready.popleft()
+        finally:
+            self._flushing = False
+            self.flush()
+            self._figures(0)
+
+    def _pause(
+        self, channel: Channel, batch: Batch, frames: Sequence[Frame], index: int, at: int
+    ) -> None:
+        """End the slice; the next one begins with another channel, if another has something."""
+        ready, batches = self._ready, channel.batches
+        if index < len(batch):
+            batches[0] = (batch, frames, index, at)
+        else:
+            batches.popleft()
+        ready.popleft()
+        if batches:
+            ready.append(channel)
+        if ready:
+            self._work_later()
+
+    def _deliver(
+        self,
+        channel: Channel,
+        call: int,
+        target: Any,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+        incoming: Incoming | None = None,
+    ) -> None:
+        self.calls += 1
+        if self.leaving and not channel.is_peer:
+            if incoming is not None:
+                incoming.close()
+            channel.post((m.REFUSED, call))
+            return
+        ticket = (channel, call, incoming)
+        if target is None:
+            self.entrypoint.deliver(ticket, method, args, kwargs)
+            return
+        activation = self.catalog.get(target[1])
+        if activation is None:
+            if target[0] not in self.script.objects:
+                error = RoostError(f"this worker has no Durable Object class {target[0]!r}")
+                channel.post((m.ERROR, call, pack_error(error, target[1], remote=False)))
+                return
+            try:
+                activation = self.catalog.activate(target)
+            except Exception as error:  # its storage cannot be opened
+                channel.post((m.ERROR, call, pack_error(error, target[1], remote=False)))
+                return
+        activation.deliver(ticket, method, args, kwargs)
+
+    def _deliver_packed(
+        self, channel: Channel, message: Message, frames: Sequence[Frame]
+    ) -> None:
+        _, call, target, method, data, _ = message
+        try:
+            args, kwargs = unpack(data, frames)
+        except BaseException as cause:  # their types may not be importable here
+            error = TypeError(f"the arguments of {method}() cannot be read in the host: {cause}")
+            error.__cause__ = cause
+            raw = None if target is None else target[1]
+            channel.post((m.ERROR, call, pack_error(error, raw)))
+        else:
+            self._deliver(channel, call, target, method, args, kwargs)
+
+    def _other(self, channel: Channel, kind: int, message: Message) -> None:
+        if kind == m.FETCH:
+            _, call, target, method, url, headers, body = message
+            if self.leaving and not channel.is_peer:
+                channel.post((m.REFUSED, call))
+                return
+            inflow = channel.streams.receive(body) if isinstance(body, int) else None
+            request = Request(url, method=method, headers=headers, body=inflow or body)
+            self._deliver(channel, call, target, "fetch", (request,), None, Incoming(inflow))
+        elif kind == m.CANCEL:
+            cancel = channel.under_way.get(message[1])
+            if cancel is not None:
+                cancel()
+        elif kind != m.HELLO:
+            channel.streams.handle(message)
+
+    def overloaded(self, who: str) -> Overloaded:
+        """Return the error of an event that is one too many."""
+        return Overloaded(
+            "Durable Object is overloaded. Too many requests queued. "
+            f"({self.limits.mailbox:,} events wait for {who})"
+        )
+
+    # --- messages out ----------------------------------------------------------------------------
+
+    def flush_later(self, channel: Channel) -> None:
+        """Send what a channel gathers, at the end of this tick or slice."""
+        if not self._to_flush and not self._flushing:
+            self.loop.call_soon(self.flush)
+        self._to_flush.append(channel)
+
+    def flush(self) -> None:
+        """Send what all channels have gathered."""
+        while self._to_flush:
+            channels, self._to_flush = self._to_flush, []
+            for channel in channels:
+                try:
+                    channel.flush()
+                except LookupError as gone:
+                    channel.streams.lost(RuntimeClosed(str(gone)))
+
+    # --- what activations need -------------------------------------------------------------------
+
+    def storage_for(self, activation: Activation) -> ObjectStorage:
+        """Open the storage of an object. Raises StorageError."""
+        return self._slots.storage_for(activation, self.limits)
+
+    def context_of(self, event: Event) -> Context:
+        """Return a context for a Task that belongs to somebody's events."""
+        context = self._plain.copy()
+        context.run(current_event.set, event)
+        return context
+
+    # --- the whole -------------------------------------------------------------------------------
+
+    def _figures(self, since: int) -> None:
+        self._roster.set_figures(
+            self.number,
+            self.calls,
+            len(self.catalog),
+            self.waiting,
+            time.thread_time_ns(),
+            since,
+            time.monotonic_ns(),
+        )
+
+    def tick(self) -> None:
+        """Evict what is idle and show a sign of life; once a second."""
+        self.catalog.tick(time.monotonic())
+        self._figures(0)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way, so that the host may leave."""
+        return (
+            self.waiting == 0
+            and not self._ready
+            and self.commits.idle
+            and not any(channel.streams.writing for channel in self._channels.values())
+        )
+
+    def say_goodbye(self) -> None:
+        """Tell all callers that nothing more will come."""
+        for channel in self._channels.values():
+            channel.post((m.GOODBYE,))
+        self.flush()
+
+    async def close(self) -> None:
+        """Close the storage, when all events have ended."""
+        await self.stage.close()
+        self.commits.close()
+        self._slots.close()
+        self.bindings.close()

@@ -1,0 +1,176 @@
+"""The process of a host: what happens between its fork and its end.
+
+The supervisor forks it, it loads the worker script, listens, and says `up`; told to leave, it says
+when it is idle; told to stop, it says goodbye to its callers and exits. If its supervisor dies it is
+killed at once by the kernel, so that a new instance never meets an old host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import gc
+import logging
+import os
+import secrets
+import signal
+import sys
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import uvloop
+import zmq
+
+from runtime import control
+from runtime.bindings import Bindings, Env
+from runtime.host.host import Host
+from runtime.host.script import load_script
+from runtime.roster import Roster, endpoint
+from runtime.wire.caller import Caller, identity_of
+from runtime.wire.listener import Listener, bind
+from workers.current import set_default_env
+from workers.errors import ScriptError
+
+if TYPE_CHECKING:
+    import socket
+
+    from runtime.config import Config
+    from runtime.directories import Directories
+
+FAILED_TO_START = 3
+"""Exit code of a host that cannot start, so that it is not simply started again."""
+
+_PR_SET_PDEATHSIG = 1
+_LOOK_SECONDS = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """What a host runs."""
+
+    config: Config
+    classes: bytes | None
+    """Pickled classes of an embedding program; None when the script's file is to be loaded."""
+    path: tuple[str, ...]
+    """Where the embedding program imports modules from."""
+
+
+def run_host(
+    number: int,
+    generation: int,
+    worker: Worker,
+    directories: Directories,
+    connection: socket.socket,
+    supervisor: int,
+) -> None:
+    """Be a host until told to stop. Called in the forked process; never returns an error."""
+    die_with(supervisor)
+    ignore_terminal()
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        code = loop.run_until_complete(_main(number, generation, worker, directories, connection))
+    except BaseException:
+        control.say(connection, "failed", traceback.format_exc())
+        logging.getLogger("roost.host").exception("host %s cannot go on", number)
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+async def _main(
+    number: int,
+    generation: int,
+    worker: Worker,
+    directories: Directories,
+    connection: socket.socket,
+) -> int:
+    loop = asyncio.get_running_loop()
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    roster = Roster.open(directories.roster)
+    name = identity_of("h", number, secrets.token_bytes(8))
+    caller = Caller(loop, roster, directories.run, context, name, own_host=number)
+    bindings = Bindings(worker.config, directories.data)
+    set_default_env(Env(bindings, caller))
+    for entry in worker.path:
+        if entry not in sys.path:
+            sys.path.append(entry)
+    try:
+        script = load_script(worker.config, worker.classes)
+    except ScriptError as error:
+        control.say(connection, "failed", str(error))
+        return FAILED_TO_START
+    router = bind(context, endpoint(directories.run, number, generation))
+    host = Host(loop, number, router, roster, caller, bindings, script, directories.data)
+    listener = Listener(loop, router, host)
+    gc.freeze()  # what is loaded by now stays; collections need not look at it again
+
+    stopped = loop.create_future()
+    connection.setblocking(False)
+
+    def hear() -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                packet = control.hear(connection)
+                if packet is None:
+                    os._exit(1)  # the supervisor is dead
+                verb, text = packet
+                if verb == "look":
+                    caller.look()
+                elif verb == "gone":
+                    host.gone(text.encode())
+                elif verb == "leave":
+                    host.leaving = True
+                    _tell_idle(host, connection, loop, was=None)
+                elif verb == "stop" and not stopped.done():
+                    stopped.set_result(None)
+
+    def tick() -> None:
+        host.tick()
+        loop.call_later(1.0, tick)
+
+    loop.add_reader(connection.fileno(), hear)
+    tick()
+    caller.look()
+    control.say(connection, "up", name.decode())
+    await stopped
+
+    await host.close()
+    host.say_goodbye()
+    loop.remove_reader(connection.fileno())
+    listener.close()
+    caller.close()
+    router.close(linger=2000)
+    context.term()
+    return 0
+
+
+def _tell_idle(
+    host: Host, connection: socket.socket, loop: asyncio.AbstractEventLoop, *, was: bool | None
+) -> None:
+    """Tell the supervisor whenever a leaving host becomes idle, or busy again."""
+    idle = host.idle
+    if idle is not was:
+        control.say(connection, "idle" if idle else "busy")
+    loop.call_later(_LOOK_SECONDS, lambda: _tell_idle(host, connection, loop, was=idle))
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent dies."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def ignore_terminal() -> None:
+    """Leave signals of the terminal to the supervisor, which tells its children what to do.
+
+    A handler and not SIG_IGN, which the programs that a script starts would inherit.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
+    with contextlib.suppress(AttributeError, ValueError):
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]

@@ -1,0 +1,106 @@
+"""Loads the worker script and finds its classes.
+
+A script is a file (its folder goes on sys.path, as the original does: `import helper`, never
+`import src.helper`), or classes that an embedding program sent along, pickled by value where a
+host could not import them. User code runs only here, in a host; what it raises becomes a
+ScriptError with the whole traceback.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import pickle
+import sys
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from workers import DurableObject, WorkerEntrypoint
+from workers.errors import ScriptError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import ModuleType
+
+    from runtime.config import Config
+
+_OURS = ("workers", "runtime")
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """The classes of a worker."""
+
+    objects: dict[str, type[DurableObject]]
+    entrypoint: type[WorkerEntrypoint] | None
+
+
+def load_script(config: Config, pickled: bytes | None) -> Script:
+    """Load what the configuration names. Raises ScriptError, saying what is wrong and where."""
+    if pickled is not None:
+        return _from_pickle(pickled)
+    if config.main is None:
+        raise ScriptError("the configuration has no `main`: name the worker script there")
+    return _from_module(_import(config.main), config)
+
+
+def _from_pickle(pickled: bytes) -> Script:
+    try:
+        objects, entrypoint = pickle.loads(pickled)
+    except BaseException as cause:
+        raise ScriptError(
+            "the classes given to Runtime() cannot be loaded in a host process:\n"
+            + traceback.format_exc()
+        ) from cause
+    return Script(objects, entrypoint)
+
+
+def _import(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise ScriptError(f"there is no worker script at {path} (`main` of the configuration)")
+    folder, name = path.parent, path.stem
+    for ours in _OURS:
+        for shadow in (folder / ours, folder / f"{ours}.py"):
+            if shadow.exists():
+                raise ScriptError(
+                    f"{shadow} has the name of Roost's own package `{ours}`, so a script beside it "
+                    f"would import the wrong one. Rename it."
+                )
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ScriptError(f"{path} is not a Python file (`main` of the configuration)")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as cause:  # also sys.exit() at its top level
+        raise ScriptError(
+            f"{path} raised {type(cause).__name__} while it was imported:\n"
+            + "".join(traceback.format_exception(cause)).rstrip()
+        ) from cause
+    return module
+
+
+def _from_module(module: ModuleType, config: Config) -> Script:
+    objects: dict[str, type[DurableObject]] = {}
+    for binding in config.objects:
+        found = getattr(module, binding.class_name, None)
+        if not (isinstance(found, type) and issubclass(found, DurableObject)):
+            known = [
+                name
+                for name, value in vars(module).items()
+                if isinstance(value, type)
+                and issubclass(value, DurableObject)
+                and value is not DurableObject
+            ]
+            raise ScriptError(
+                f"binding {binding.name} wants a class {binding.class_name}(DurableObject) in "
+                f"{config.main}; the script has: {', '.join(known) or 'no such class'}"
+            )
+        objects[binding.class_name] = found
+    entrypoint = getattr(module, "Default", None)
+    if not (isinstance(entrypoint, type) and issubclass(entrypoint, WorkerEntrypoint)):
+        entrypoint = None
+    return Script(objects, entrypoint)

@@ -1,0 +1,183 @@
+"""Runs the code of events, a turn at a time, without a Task for what never waits.
+
+A turn is what a method does between two awaits that really wait. Most methods have one turn: a
+plain `def`, or a coroutine whose awaits are all of storage. Such an event costs no asyncio Task.
+
+Yet the code must find a current task (asyncio.timeout, aiohttp and TaskGroup ask for it), and go
+on in the same Task and context after it waited. So a stage keeps one spare Task, parked. The
+first turn of a coroutine runs as if inside the spare; if it finishes, the spare is as new; if it
+waits, the spare takes the coroutine over, and a new spare is parked. (asyncio's eager tasks would
+create a Task a call, and exist only since Python 3.12.)
+
+After each wait, the code goes on only through the input gate of its owner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio.tasks import _enter_task, _leave_task
+from contextvars import copy_context
+from types import CoroutineType, coroutine
+from typing import TYPE_CHECKING, Any, Protocol
+
+from runtime.wire.codec import PLAIN
+from workers.current import current_event
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator
+    from contextvars import Context
+
+    from runtime.host.gates import InputGate
+    from workers.current import Event
+
+
+class Owner(Protocol):
+    """Whose code it is: an activation, or the entrypoint."""
+
+    gate: InputGate
+    event: Event
+    """What `workers` offers to the running code."""
+
+    def ended(self, ticket: Any, value: Any) -> None:
+        """Take the value that an event returned."""
+
+    def failed(self, ticket: Any, error: BaseException) -> None:
+        """Take the exception that an event raised."""
+
+    def suspended(self, ticket: Any, task: asyncio.Task[None]) -> None:
+        """Take note that an event waits; `task` runs the rest of it."""
+
+    def released(self, ticket: Any) -> None:
+        """Take note that an event that waited is about to end or fail."""
+
+
+class _Spare:
+    """A parked Task, and the coroutine it takes over, if it does."""
+
+    __slots__ = ("context", "coroutine", "event", "owner", "task", "ticket", "waiting", "wake")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.coroutine: CoroutineType[Any, Any, Any] | None = None
+        self.event: Event | None = None
+        self.owner: Owner
+        self.ticket: Any = None
+        self.waiting: Any = None
+        self.wake: asyncio.Future[None] = loop.create_future()
+        self.context: Context = copy_context()
+        self.task: asyncio.Task[None] = loop.create_task(_go_on(self), context=self.context)
+
+
+class Stage:
+    """Where the events of one host run. One thread, one loop; events never nest."""
+
+    __slots__ = ("_loop", "_pristine", "_spare")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._spare = _Spare(loop)
+        self._pristine = len(self._spare.context) + (current_event not in self._spare.context)
+
+    def run(
+        self,
+        owner: Owner,
+        ticket: Any,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+    ) -> None:
+        """Run the first turn of an event; its owner hears how the event ended, now or later."""
+        spare = self._spare
+        context = spare.context
+        if spare.event is not owner.event:
+            spare.event = owner.event
+            context.run(current_event.set, spare.event)
+        try:
+            if kwargs:
+                value = context.run(function, *args, **kwargs)
+            else:
+                value = context.run(function, *args)
+            kind = type(value)
+            if kind not in PLAIN and kind is not CoroutineType and hasattr(value, "__await__"):
+                value, kind = _wait_for(value), CoroutineType
+            if kind is CoroutineType:
+                _enter_task(self._loop, spare.task)
+                try:
+                    waiting = context.run(value.send, None)
+                except StopIteration as stop:
+                    value = stop.value
+                else:
+                    spare.coroutine = value
+                    spare.waiting = waiting
+                    spare.owner = owner
+                    spare.ticket = ticket
+                finally:
+                    _leave_task(self._loop, spare.task)
+        except BaseException as error:  # sys.exit() in a method must not end the host
+            owner.failed(ticket, error)
+        else:
+            if spare.coroutine is None:
+                owner.ended(ticket, value)
+        if spare.coroutine is not None:
+            self._spare = _Spare(self._loop)
+            owner.suspended(ticket, spare.task)
+            if not spare.wake.done():
+                spare.wake.set_result(None)
+        elif len(context) > self._pristine:
+            # The code set context variables of its own: the next event must not find them.
+            self._discard()
+
+    def _discard(self) -> None:
+        self._spare.task.cancel()
+        self._spare = _Spare(self._loop)
+
+    async def close(self) -> None:
+        """End the parked Task."""
+        self._spare.task.cancel()
+        await asyncio.gather(self._spare.task, return_exceptions=True)
+
+
+async def _wait_for(value: Awaitable[Any]) -> Any:
+    """Make a coroutine of whatever else a method may return to be awaited."""
+    return await value
+
+
+@coroutine
+def _go_on(spare: _Spare) -> Generator[Any, Any, None]:
+    """Park until there is a coroutine to take over, then run the rest of its turns."""
+    error: BaseException | None = None
+    try:
+        yield from spare.wake
+    except asyncio.CancelledError as cancelled:
+        error = cancelled
+    code = spare.coroutine
+    if code is None:  # never taken into use
+        return
+    owner, waiting = spare.owner, spare.waiting
+    while True:
+        if error is None:
+            try:
+                # The wait that the first turn began is handed on as if it began here.
+                if getattr(waiting, "_asyncio_future_blocking", None) is False:
+                    waiting._asyncio_future_blocking = True  # noqa: SLF001
+                yield waiting
+            except GeneratorExit:
+                code.close()
+                raise
+            except BaseException as thrown:
+                error = thrown
+        while owner.gate.locks:
+            try:
+                yield from owner.gate.wait()
+            except asyncio.CancelledError as cancelled:
+                error = cancelled
+        try:
+            waiting = code.send(None) if error is None else code.throw(error)
+        except StopIteration as stop:
+            owner.released(spare.ticket)
+            owner.ended(spare.ticket, stop.value)
+            return
+        except BaseException as failure:
+            owner.released(spare.ticket)
+            owner.failed(spare.ticket, failure)
+            return
+        error = None

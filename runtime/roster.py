@@ -1,0 +1,139 @@
+"""The roster: the table, shared by all processes, of who the hosts are and how they fare.
+
+A file in the run directory, mapped by everybody. Each row has two halves with one writer each.
+The supervisor writes who the host is: pid, generation, state, and how its predecessor ended. It
+then tells every peer to look again, so a reader never meets a half-written row. The host itself
+writes how it fares: calls, activations, what waits, busy time, the start of the event it is
+running. Those figures are for people and for choosing the least busy host; a torn one does no
+harm.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_HEAD = struct.Struct("=8sIIII")  # magic, layout, hosts, slots, supervisor's pid
+_IDENTITY = struct.Struct("=IIII")  # pid, generation, state, whether the last one left in order
+_FIGURES = struct.Struct("=QQQQQQ")
+_MAGIC = b"roost-r1"
+_LAYOUT = 1
+_ROW = 128
+_FIGURES_AT = 64  # a cache line of its own: the halves have different writers
+
+
+class State(IntEnum):
+    """What a host is doing, as its supervisor sees it."""
+
+    DOWN = 0
+    STARTING = 1
+    UP = 2
+    LEAVING = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a host is: the supervisor's half of a row."""
+
+    pid: int
+    generation: int
+    state: State
+    left_in_order: bool
+    """Whether the generation before this one said goodbye to everybody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """How a host fares: its own half of a row. Times in nanoseconds of the monotonic clock."""
+
+    calls: int = 0
+    activations: int = 0
+    waiting: int = 0
+    """Events that have started and not ended, and those that wait in mailboxes."""
+    busy_ns: int = 0
+    """Time spent running events and their messages."""
+    event_started_ns: int = 0
+    """When the batch of events that is running now began; 0 when idle."""
+    beat_ns: int = 0
+    """When the host last wrote this."""
+
+
+class Roster:
+    """The mapped table. Hosts are numbered from 0; `slots` is that of the data directory."""
+
+    __slots__ = ("_map", "hosts", "slots", "supervisor")
+
+    def __init__(self, mapped: mmap.mmap) -> None:
+        self._map = mapped
+        magic, layout, self.hosts, self.slots, self.supervisor = _HEAD.unpack_from(mapped)
+        if magic != _MAGIC or layout != _LAYOUT:
+            raise ValueError("this is not the roster of this version of Roost")
+
+    @classmethod
+    def create(cls, path: Path, hosts: int, slots: int) -> Roster:
+        """Make the table of a new instance; only its supervisor does."""
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            os.ftruncate(handle, _ROW * (hosts + 1))
+            mapped = mmap.mmap(handle, _ROW * (hosts + 1))
+        finally:
+            os.close(handle)
+        _HEAD.pack_into(mapped, 0, _MAGIC, _LAYOUT, hosts, slots, os.getpid())
+        return cls(mapped)
+
+    @classmethod
+    def open(cls, path: Path) -> Roster:
+        """Map the table of a running instance. Raises OSError or ValueError if there is none."""
+        with path.open("r+b") as handle:
+            return cls(mmap.mmap(handle.fileno(), 0))
+
+    def identity(self, host: int) -> Identity:
+        """Who host number `host` is now."""
+        pid, generation, state, in_order = _IDENTITY.unpack_from(self._map, _ROW * (host + 1))
+        return Identity(pid, generation, State(state), bool(in_order))
+
+    def set_identity(self, host: int, identity: Identity) -> None:
+        """Write who host number `host` is. Only the supervisor does."""
+        _IDENTITY.pack_into(
+            self._map,
+            _ROW * (host + 1),
+            identity.pid,
+            identity.generation,
+            identity.state,
+            identity.left_in_order,
+        )
+
+    def figures(self, host: int) -> Figures:
+        """How host number `host` fares."""
+        return Figures(*_FIGURES.unpack_from(self._map, _ROW * (host + 1) + _FIGURES_AT))
+
+    def set_figures(
+        self, host: int, calls: int, activations: int, waiting: int, busy: int, since: int, beat: int
+    ) -> None:
+        """Write how host number `host` fares. Only that host does."""
+        _FIGURES.pack_into(
+            self._map,
+            _ROW * (host + 1) + _FIGURES_AT,
+            calls,
+            activations,
+            waiting,
+            busy,
+            since,
+            beat,
+        )
+
+    def close(self) -> None:
+        """Unmap the table."""
+        self._map.close()
+
+
+def endpoint(run: Path, host: int, generation: int) -> str:
+    """Return where a generation of a host listens."""
+    return f"ipc://{run}/h{host}.{generation}"

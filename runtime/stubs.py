@@ -1,0 +1,151 @@
+"""Namespaces of objects and the stubs they give out: how code addresses an object.
+
+A stub is an id and a way to call; it holds no connection and starts nothing. The same classes
+serve worker scripts, asyncio programs and plain synchronous ones: `Calls` decides whether a call
+returns an awaitable or blocks. Semantics: Cloudflare's DurableObjectNamespace and
+DurableObjectStub.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from runtime.ids import NamespaceKey, ObjectId
+from workers import Request
+
+if TYPE_CHECKING:
+    from runtime.wire.messages import Target
+
+
+class Calls(Protocol):
+    """What a stub needs of the process it lives in."""
+
+    def call(
+        self, target: Target | None, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Call a method: the result, or an awaitable of it."""
+
+    def submit(
+        self, target: Target | None, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Call a method without waiting: a future of the result."""
+
+    def fetch(self, target: Target | None, request: Request) -> Any:
+        """Send an HTTP request: the response, or an awaitable of it."""
+
+
+class Method:
+    """A method of a remote object. Call it, or `submit` to get a future instead of the result."""
+
+    __slots__ = ("_calls", "_name", "_target")
+
+    def __init__(self, calls: Calls, target: Target | None, name: str) -> None:
+        self._calls = calls
+        self._target = target
+        self._name = name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the method.
+
+        Arguments and result are copied, never shared: anything that pickles. Raises what the
+        method raised, with the remote traceback; HostLost (`.retryable`) when its host died
+        meanwhile; Overloaded (`.overloaded`) when too many calls wait for the object.
+        """
+        return self._calls.call(self._target, self._name, args, kwargs)
+
+    def submit(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the method and return a future at once; calls made so are sent in batches."""
+        return self._calls.submit(self._target, self._name, args, kwargs)
+
+    def __repr__(self) -> str:
+        return f"<method {self._name} of a stub>"
+
+
+class DurableObjectStub:
+    """The caller's handle on one object. Any other attribute is a method of the object.
+
+    Calls made on one stub reach the object in order.
+    """
+
+    id: ObjectId
+    """The id of the object."""
+
+    def __init__(self, calls: Calls, class_name: str, object_id: ObjectId) -> None:
+        self.id = object_id
+        self._calls = calls
+        self._target: Target = (class_name, object_id.raw, object_id.name)
+
+    @property
+    def name(self) -> str | None:
+        """The name the id was made from, if it was."""
+        return self.id.name
+
+    def fetch(self, request: Request | str, **init: Any) -> Any:
+        """Send an HTTP request to the object's fetch(): a Request, or a full URL and options.
+
+        Raises TypeError for a URL that is not absolute, like the original.
+        """
+        if not isinstance(request, Request) or init:
+            request = Request(request, **init)
+        return self._calls.fetch(self._target, request)
+
+    def __getattr__(self, name: str) -> Method:
+        if name.startswith("__"):  # copy, pickle and inspection ask for these
+            raise AttributeError(name)
+        method = Method(self._calls, self._target, name)
+        self.__dict__[name] = method  # the next access does not come here: 0.03 instead of 0.5 µs
+        return method
+
+    def __repr__(self) -> str:
+        named = f" {self.id.name!r}" if self.id.name is not None else ""
+        return f"<stub of {self._target[0]}{named} {self.id}>"
+
+
+class DurableObjectNamespace:
+    """All objects of one class: makes their ids and stubs. Nothing here sends or starts anything."""
+
+    def __init__(self, calls: Calls, class_name: str, key: NamespaceKey) -> None:
+        self._calls = calls
+        self._class_name = class_name
+        self._key = key
+
+    def id_from_name(self, name: str) -> ObjectId:
+        """Return the id of the object of this name; always the same one."""
+        return self._key.from_name(name)
+
+    def new_unique_id(self, options: dict[str, Any] | None = None, **more: Any) -> ObjectId:
+        """Return a random id that no other object has."""
+        if {**(options or {}), **more}.get("jurisdiction") is not None:
+            self.jurisdiction()
+        return self._key.unique()
+
+    def id_from_string(self, text: str) -> ObjectId:
+        """Return the id that printed so. Raises InvalidId when it is not one of this namespace."""
+        return self._key.parse(text)
+
+    def get(self, object_id: ObjectId, _options: dict[str, Any] | None = None) -> DurableObjectStub:
+        """Return a stub for an id of this namespace. Location hints are accepted and void here."""
+        if not isinstance(object_id, ObjectId):
+            raise TypeError(
+                "Failed to execute 'get' on 'DurableObjectNamespace': parameter 1 is not of type "
+                f"'DurableObjectId' (it is {type(object_id).__name__})."
+            )
+        if not self._key.owns(object_id.raw):
+            self._key.parse(str(object_id))  # raises, with the original's words
+        return DurableObjectStub(self._calls, self._class_name, object_id)
+
+    def get_by_name(self, name: str, _options: dict[str, Any] | None = None) -> DurableObjectStub:
+        """Return a stub for the object of this name: `get(id_from_name(name))`."""
+        return DurableObjectStub(self._calls, self._class_name, self._key.from_name(name))
+
+    def jurisdiction(self, _name: str | None = None) -> DurableObjectNamespace:
+        """Refuse: one machine has one jurisdiction."""
+        raise ValueError("Jurisdiction restrictions are not implemented in Roost.")
+
+    idFromName = id_from_name
+    newUniqueId = new_unique_id
+    idFromString = id_from_string
+    getByName = get_by_name
+
+    def __repr__(self) -> str:
+        return f"<namespace of {self._class_name}>"

@@ -1,0 +1,56 @@
+"""The supervisor of an embedding program: a fresh child process of it, that dies with it.
+
+The program starts `python -c` with this module's `main`, sends what to run as a pickle on standard
+input, and keeps the other end of a control connection; when that closes, everything ends.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import pickle
+import socket
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from runtime import control
+from runtime.directories import claim, release
+from runtime.supervisor.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from runtime.host.process import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """What an embedding program asks for."""
+
+    worker: Worker
+    data: Path
+    hosts: int
+    log_level: str
+
+
+def main(descriptor: int) -> None:
+    """Run an instance for the program at the other end of the connection."""
+    parent = socket.socket(fileno=descriptor)
+    parent.set_inheritable(False)  # noqa: FBT003
+    boot: Boot = pickle.loads(sys.stdin.buffer.read())
+    logging.basicConfig(level=boot.log_level.upper(), format="roost: %(message)s")
+    try:
+        directories = claim(boot.data, hosts=boot.hosts, slots=boot.worker.config.slots)
+    except Exception as error:
+        control.say(parent, "refused", pickle.dumps(error).hex())
+        os._exit(1)
+    supervisor = Supervisor(boot.worker, directories, boot.hosts, parent=parent)
+    parent.setblocking(False)
+    gc.freeze()
+    try:
+        code = supervisor.run()
+    finally:
+        release(directories)
+    os._exit(code)

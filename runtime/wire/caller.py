@@ -1,0 +1,253 @@
+"""Calls from one asyncio process straight to the owners of objects.
+
+The caller hashes the id, looks its slot up, and sends to the host that owns it: one hop, no
+broker. For each host there is one `Link` (what is unanswered) and, while a generation of it is
+up, one `Dialer` (a DEALER socket, watched by the loop). The roster says who is up.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import zmq
+
+from runtime.ids import host_of, slot_of
+from runtime.roster import Roster, State, endpoint
+from runtime.wire import messages as m
+from runtime.wire.codec import PLAIN, decode, encode, pack_still
+from runtime.wire.link import Link, Reply
+from workers.body import take_content
+from workers.errors import RuntimeClosed
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from runtime.wire.codec import Frame
+    from runtime.wire.link import Carrier
+    from runtime.wire.messages import Batch, Message, Target
+    from workers import Request
+
+DRAIN = 64
+"""Batches taken from one socket before the rest of the loop gets its turn."""
+
+
+class Dialer:
+    """A DEALER to one generation of a host, watched by the loop."""
+
+    def __init__(
+        self,
+        link: Link,
+        loop: asyncio.AbstractEventLoop,
+        socket: zmq.Socket[bytes],
+        on_goodbye: Callable[[], None],
+    ) -> None:
+        self._on_goodbye = on_goodbye
+        self._link = link
+        self._loop = loop
+        self._socket: zmq.Socket[bytes] | None = socket
+        self._handle: int = socket.getsockopt(zmq.FD)
+        self._again = False
+        self.goodbye = False
+        loop.add_reader(self._handle, self.drain)
+
+    def send(self, batch: Batch, frames: list[Frame]) -> None:
+        """Send a batch; the socket queues without limit, the link's window bounds it."""
+        if self._socket is None:
+            return
+        if not frames:
+            self._socket.send(encode(batch), zmq.DONTWAIT)
+        else:
+            self._socket.send_multipart([encode(batch), *frames], zmq.DONTWAIT, copy=False)
+        # Sending can take the edge that told of an answer, so look again.
+        if not self._again and self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            self._again = True
+            self._loop.call_soon(self._drain_again)
+
+    def _drain_again(self) -> None:
+        self._again = False
+        self.drain()
+
+    def drain(self) -> None:
+        """Take what has arrived."""
+        socket = self._socket
+        if socket is None:
+            return
+        for _ in range(DRAIN):
+            try:
+                first = socket.recv(zmq.DONTWAIT)
+            except zmq.Again:
+                return
+            frames: list[Frame] = []
+            while socket.getsockopt(zmq.RCVMORE):
+                frames.append(socket.recv(zmq.DONTWAIT))
+            if self._link.receive(decode(first), frames):
+                self.goodbye = True
+                self._loop.call_soon(self._on_goodbye)
+                return
+        if not self._again:
+            self._again = True
+            self._loop.call_soon(self._drain_again)
+
+    def drain_all(self) -> None:
+        """Take everything that has arrived, before the connection is given up."""
+        self._again = True  # no further turn is needed
+        while self._socket is not None and self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            self.drain()
+
+    def close(self) -> None:
+        """Close the socket."""
+        if self._socket is None:
+            return
+        self._loop.remove_reader(self._handle)
+        self._socket.close(linger=0 if self.goodbye else 200)
+        self._socket = None
+
+
+class Caller:
+    """Calls to all hosts of an instance."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        roster: Roster,
+        run: Path,
+        context: zmq.Context[zmq.Socket[bytes]],
+        identity: bytes,
+        *,
+        own_host: int = -1,
+    ) -> None:
+        self._own_host = own_host
+        self._loop = loop
+        self._roster = roster
+        self._run = run
+        self._context = context
+        self._identity = identity
+        self._dialers: dict[int, Dialer] = {}
+        self._closed = False
+        self.links = [Link(host, loop) for host in range(roster.hosts)]
+
+    def link_of(self, target: Target | None) -> Link:
+        """Return the link to the owner of an object, or to the host with the least to do."""
+        if target is None:
+            return min(self.links, key=_load)
+        roster = self._roster
+        return self.links[host_of(slot_of(target[1], roster.slots), roster.hosts)]
+
+    def prepare(
+        self,
+        target: Target | None,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> tuple[Reply, Message, Sequence[Frame]]:
+        """Build a call from values as they are now; `reply.link.post_call` sends it.
+
+        Raises TypeError when an argument cannot be sent.
+        """
+        if self._closed:
+            raise RuntimeClosed("the runtime is closed")
+        reply = self.link_of(target).new_reply()
+        if PLAIN.issuperset(map(type, args)) and (
+            not kwargs or PLAIN.issuperset(map(type, kwargs.values()))
+        ):
+            return reply, (m.CALL, reply.call, target, method, args, kwargs or None), ()
+        data, buffers = pack_still((args, kwargs))
+        return reply, (m.CALL_PACKED, reply.call, target, method, data, len(buffers)), buffers
+
+    def call(
+        self,
+        target: Target | None,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Reply:
+        """Call a method. The future has its result, or the exception that it raised."""
+        reply, message, buffers = self.prepare(target, method, args, kwargs)
+        reply.link.post_call(reply, message, buffers)
+        return reply
+
+    submit = call
+
+    def prepare_fetch(self, target: Target | None, request: Request) -> tuple[Reply, Message]:
+        """Build the call of fetch(request); the request's body is used up by it."""
+        if self._closed:
+            raise RuntimeClosed("the runtime is closed")
+        link = self.link_of(target)
+        reply = link.new_reply()
+        content = take_content(request)
+        body = content if content is None or type(content) is bytes else link.streams.send(content)
+        message = (
+            m.FETCH,
+            reply.call,
+            target,
+            str(request.method),
+            request.url,
+            request.headers.raw(),
+            body,
+        )
+        return reply, message
+
+    def fetch(self, target: Target | None, request: Request) -> Reply:
+        """Call fetch(request). The future has the Response."""
+        reply, message = self.prepare_fetch(target, request)
+        reply.link.post_call(reply, message)
+        return reply
+
+    def carry(self, carrier: Carrier) -> Link:
+        """Carry the calls of a host to itself by something else than a socket."""
+        link = self.links[self._own_host]
+        link.connected(0, carrier)
+        return link
+
+    def look(self) -> None:
+        """Follow the roster: leave hosts that are gone, connect to those that are up."""
+        if self._closed:
+            return
+        for link in self.links:
+            if link.host == self._own_host:
+                continue
+            identity = self._roster.identity(link.host)
+            dialer = self._dialers.get(link.host)
+            if dialer is not None and identity.generation != link.generation:
+                # Answers that arrived before its end are good: take them first. One that left in
+                # order has its last answers still under way, up to its goodbye.
+                dialer.drain_all()
+                in_order = identity.left_in_order and identity.generation == link.generation + 1
+                if in_order and not dialer.goodbye:
+                    continue
+                del self._dialers[link.host]
+                link.lost(f"host {link.host} died")
+                dialer.close()
+                dialer = None
+            if dialer is None and identity.state == State.UP:
+                self._connect(link, identity.generation)
+
+    def _connect(self, link: Link, generation: int) -> None:
+        socket = self._context.socket(zmq.DEALER)
+        socket.setsockopt(zmq.SNDHWM, 0)
+        socket.setsockopt(zmq.RCVHWM, 0)
+        socket.setsockopt(zmq.IDENTITY, self._identity)
+        socket.connect(endpoint(self._run, link.host, generation))
+        dialer = self._dialers[link.host] = Dialer(link, self._loop, socket, self.look)
+        dialer.send([(m.HELLO, m.VERSION)], [])
+        link.connected(generation, dialer)
+
+    def close(self) -> None:
+        """Fail what is unanswered and close all sockets."""
+        self._closed = True
+        for link in self.links:
+            link.close()
+        for dialer in self._dialers.values():
+            dialer.close()
+        self._dialers.clear()
+
+
+def _load(link: Link) -> int:
+    return len(link.unanswered)
+
+
+def identity_of(kind: str, number: int, random: bytes) -> bytes:
+    """Return the name of a connecting process: what it is, its number, and random bytes."""
+    return f"{kind}{number}-{random.hex()}".encode()

@@ -1,0 +1,306 @@
+"""The unanswered calls of one process to one host, through all generations of that host.
+
+All calls made in one turn of the loop leave as one batch. A call waits here while its host is
+being replaced, and is sent when the next generation is up; a call that was sent to a generation
+that then died fails with HostLost, because nobody can know whether it ran.
+
+Calls leave in the order in which they were made, also those that a leaving host refused. The
+number of unanswered calls is bounded: past the window they wait here, past the limit they are
+refused. A link belongs to the loop of its process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol
+
+from runtime.wire import messages as m
+from runtime.wire.codec import unpack, unpack_error
+from runtime.wire.streams import Inflow, Streams
+from workers import Response
+from workers.errors import HostLost, Overloaded, RuntimeClosed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from runtime.wire.codec import Frame
+    from runtime.wire.messages import Batch, Message, Target
+
+WINDOW = 8_192
+"""Unanswered calls that one process may have under way to one host."""
+
+LIMIT = 1_000_000
+"""Calls that may wait for the window; one more is refused as overloaded."""
+
+_CALLS = frozenset({m.CALL, m.CALL_PACKED, m.FETCH})
+_NO_FRAMES: Sequence[Frame] = ()
+
+
+class Reply(asyncio.Future[Any]):
+    """The future of one call; cancelling it cancels the call at its host."""
+
+    __slots__ = ("call", "link")
+    call: int
+    link: Link
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Cancel the wait, and tell the host that nobody waits any more."""
+        if not super().cancel(msg):
+            return False
+        self.link.cancelled(self.call)
+        return True
+
+
+class Carrier(Protocol):
+    """How the batches of a link travel: over a socket, or within the process."""
+
+    def send(self, batch: Batch, frames: list[Frame]) -> None:
+        """Send what has gathered in a tick."""
+
+
+class Link:
+    """See the module's text. `unanswered` holds (reply, message, large buffers) by call."""
+
+    __slots__ = (
+        "_backlog",
+        "_carrier",
+        "_dropped",
+        "_frames",
+        "_held",
+        "_loop",
+        "_numbers",
+        "_out",
+        "_scheduled",
+        "_sent",
+        "generation",
+        "host",
+        "streams",
+        "unanswered",
+    )
+
+    def __init__(self, host: int, loop: asyncio.AbstractEventLoop) -> None:
+        self.host = host
+        self.generation = 0
+        self.streams = Streams(self.post)
+        self.unanswered: dict[int, tuple[Reply, Message, Sequence[Frame]]] = {}
+        self._loop = loop
+        self._carrier: Carrier | None = None
+        self._out: Batch = []
+        self._frames: list[Frame] = []
+        self._held: Batch | None = []  # calls that wait for the next generation; None while one is up
+        self._backlog: deque[Message] = deque()  # calls that wait for the window
+        self._dropped: set[int] = set()  # calls cancelled between their making and the tick's end
+        self._sent = 0  # the number of the last call that was handed to a carrier
+        self._numbers = 0
+        self._scheduled = False
+
+    def new_reply(self) -> Reply:
+        """Return the future of a call to be posted, with its number."""
+        reply = Reply(loop=self._loop)
+        self._numbers = reply.call = self._numbers + 1
+        reply.link = self
+        return reply
+
+    def post_call(
+        self, reply: Reply, message: Message, frames: Sequence[Frame] = _NO_FRAMES
+    ) -> None:
+        """Send a call at the end of this tick, or when the window has room for it."""
+        if reply.done():  # cancelled while it waited behind an output gate
+            return
+        unanswered = self.unanswered
+        if len(self._backlog) >= LIMIT:
+            reply.set_exception(
+                Overloaded(f"{LIMIT:,} calls already wait for host {self.host}: await some first")
+            )
+            return
+        unanswered[reply.call] = (reply, message, frames)
+        if self._backlog or len(unanswered) > WINDOW:
+            self._backlog.append(message)
+        elif self._held is not None:
+            self._held.append(message)
+        else:
+            if frames:
+                self._frames.extend(frames)
+            self.post(message)
+
+    def post(self, message: Message) -> None:
+        """Send a message at the end of this tick; without a host to hear it, it is void."""
+        if self._carrier is None:
+            return
+        self._out.append(message)
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self.flush)
+
+    def _post_waiting(self) -> None:
+        """Send from the backlog what the window has room for."""
+        backlog, unanswered = self._backlog, self.unanswered
+        while backlog and len(unanswered) - len(backlog) < WINDOW:
+            message = backlog.popleft()
+            entry = unanswered.get(message[1])
+            if entry is None:
+                continue
+            if self._held is not None:
+                self._held.append(message)
+            else:
+                self._frames.extend(entry[2])
+                self.post(message)
+
+    def flush(self) -> None:
+        """Hand everything that has gathered to the carrier."""
+        self._scheduled = False
+        out, frames = self._out, self._frames
+        if not out or self._carrier is None:
+            return
+        self._out, self._frames = [], []
+        if self._dropped:
+            dropped, self._dropped = self._dropped, set()
+            # One with frames of its own goes out all the same: the frames are in order.
+            out = [o for o in out if o[0] not in _CALLS or o[1] not in dropped or _has_frames(o)]
+            out.extend((m.CANCEL, call) for call in dropped)
+        self._sent = self._numbers
+        self._carrier.send(out, frames)
+
+    def connected(self, generation: int, carrier: Carrier) -> None:
+        """Start sending to a new generation, first what waited for it."""
+        self.generation = generation
+        self._carrier = carrier
+        held, self._held = self._held or [], None
+        # What was refused comes before what was made since: numbers are the order of the calls.
+        for message in sorted(held, key=_number):
+            entry = self.unanswered.get(message[1])
+            if entry is not None:
+                self._frames.extend(entry[2])
+                self.post(message)
+        self.flush()
+
+    def receive(self, batch: Batch, frames: Sequence[Frame]) -> bool:
+        """Take the answers of a batch; returns whether the host said goodbye."""
+        unanswered = self.unanswered
+        at = 0
+        goodbye = False
+        for message in batch:
+            kind = message[0]
+            if kind == m.RESULT:
+                entry = unanswered.pop(message[1], None)
+                if entry is not None and not entry[0].done():
+                    entry[0].set_result(message[2])
+            elif kind == m.RESULT_PACKED:
+                count = message[3]
+                entry = unanswered.pop(message[1], None)
+                if entry is not None and not entry[0].done():
+                    _set_packed(entry[0], message[2], frames[at : at + count])
+                at += count
+            elif kind == m.ERROR:
+                entry = unanswered.pop(message[1], None)
+                if entry is not None and not entry[0].done():
+                    entry[0].set_exception(unpack_error(message[2]))
+            elif kind == m.RESPONSE:
+                entry = unanswered.pop(message[1], None)
+                self._set_response(None if entry is None else entry[0], message)
+            elif kind == m.REFUSED:
+                self._hold(message[1])
+            elif kind == m.GOODBYE:
+                goodbye = True
+            else:
+                self.streams.handle(message)
+        if self._backlog:
+            self._post_waiting()
+        return goodbye
+
+    def _set_response(self, reply: Reply | None, message: Message) -> None:
+        _, _, status, status_text, headers, content = message
+        body = self.streams.receive(content) if isinstance(content, int) else content
+        if reply is not None and not reply.done():
+            reply.set_result(
+                Response(body, status=status, status_text=status_text, headers=headers)
+            )
+        elif isinstance(body, Inflow):
+            body.close()
+
+    def _hold(self, call: int) -> None:
+        """Keep a refused call, and all calls after it, for the next generation."""
+        if self._held is None:
+            self._held = [o for o in self._out if o[0] in _CALLS]
+            self._out = [o for o in self._out if o[0] not in _CALLS]
+            self._frames = []
+        entry = self.unanswered.get(call)
+        if entry is not None:
+            self._held.append(entry[1])
+
+    def cancelled(self, call: int) -> None:
+        """Forget a call that nobody waits for; its host is told, if it heard of it at all."""
+        entry = self.unanswered.pop(call, None)
+        if entry is None:
+            return
+        message = entry[1]
+        if message[0] == m.FETCH and isinstance(message[6], int):
+            self.streams.stop(message[6])
+        if call <= self._sent:
+            self.post((m.CANCEL, call))
+        elif self._held is None:
+            self._dropped.add(call)
+
+    def lost(self, why: str) -> None:
+        """Fail the calls that were sent; keep those that were not, for the next generation."""
+        self._carrier = None
+        self._held = [*(self._held or ()), *(o for o in self._out if o[0] in _CALLS)]
+        self._out = []
+        self._frames = []
+        kept = {o[1] for o in self._held}
+        kept.update(o[1] for o in self._backlog)
+        for call in [call for call in self.unanswered if call not in kept]:
+            reply, message, _ = self.unanswered.pop(call)
+            if not reply.done():
+                reply.set_exception(_host_lost(message, why))
+        self.streams.lost(HostLost(why))
+        self._post_waiting()
+
+    def close(self) -> None:
+        """Fail everything: this process is leaving."""
+        self.flush()
+        self._carrier = None
+        unanswered, self.unanswered = self.unanswered, {}
+        for reply, _, _ in unanswered.values():
+            if not reply.done():
+                reply.set_exception(RuntimeClosed("the runtime was closed before the call ended"))
+        self._backlog.clear()
+        self._out.clear()
+        self.streams.lost(RuntimeClosed("the runtime was closed"))
+
+
+def _number(message: Message) -> int:
+    number: int = message[1]
+    return number
+
+
+def _has_frames(message: Message) -> bool:
+    return message[0] == m.CALL_PACKED and message[5] > 0
+
+
+def _set_packed(reply: Reply, data: bytes, buffers: Sequence[Frame]) -> None:
+    try:
+        value = unpack(data, buffers)
+    except Exception as cause:
+        error = TypeError(f"the result of the call cannot be read here: {cause}")
+        error.__cause__ = cause
+        reply.set_exception(error)
+    else:
+        reply.set_result(value)
+
+
+def _host_lost(message: Message, why: str) -> HostLost:
+    return HostLost(
+        f"{why} while it ran {describe(message[2], message[3])}; call again",
+        durable_object_id=message[2][1].hex() if message[2] is not None else None,
+    )
+
+
+def describe(target: Target | None, method: str) -> str:
+    """Name a call in an error: class, id, name and method."""
+    if target is None:
+        return f"{method}() of the worker's entrypoint"
+    class_name, raw, name = target
+    named = f" ({name!r})" if name is not None else ""
+    return f"{method}() of {class_name} {raw.hex()}{named}"

@@ -1,0 +1,161 @@
+"""A real uvicorn on a loopback port in the test's own loop, and raw connections to it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import uvicorn
+import uvloop
+
+from runtime.gateway import Protocol, build_app
+from runtime.gateway.app import logger
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from workers import Request, Response
+
+MAX_BODY = 1_000_000
+
+
+@dataclass(slots=True)
+class Reply:
+    """One response as it stood on the wire."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        return next((value for key, value in self.headers if key == name), None)
+
+    def all(self, name: str) -> list[str]:
+        return [value for key, value in self.headers if key == name]
+
+
+class Wire:
+    """A raw connection: what is sent is exactly what a test says."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    def send(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    async def head(self) -> Reply:
+        lines = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        pairs = [line.split(": ", 1) for line in lines[1:] if line]
+        return Reply(int(lines[0].split(" ")[1]), [(k.lower(), v) for k, v in pairs], b"")
+
+    async def chunk(self) -> bytes:
+        size = int(await self.reader.readline(), 16)
+        return (await self.reader.readexactly(size + 2))[:-2]
+
+    async def reply(self, *, head_only: bool = False) -> Reply:
+        reply = await self.head()
+        length = reply.header("content-length")
+        if head_only:
+            pass
+        elif length is not None:
+            reply.body = await self.reader.readexactly(int(length))
+        elif reply.header("transfer-encoding") == "chunked":
+            while chunk := await self.chunk():
+                reply.body += chunk
+        return reply
+
+    async def get(self, path: str = "/", *headers: str, method: str = "GET") -> Reply:
+        rows = [f"{method} {path} HTTP/1.1", "Host: gate", *headers, "", ""]
+        self.send("\r\n".join(rows).encode("latin-1"))
+        return await self.reply(head_only=method == "HEAD")
+
+    async def ended(self) -> bool:
+        return await self.reader.read(1) == b""
+
+    async def close(self) -> None:
+        self.writer.close()
+        await self.writer.wait_closed()
+
+
+class Gate:
+    """A running gateway whose `dispatch` can be set by the test."""
+
+    def __init__(self, mode: str, access_log: Any = None) -> None:
+        self.dispatch: Callable[[Request], Awaitable[Response]]
+        self.port = 0
+        self.seen: list[Request] = []
+        self.app = build_app(
+            self._dispatch,
+            mode=mode,
+            max_body=MAX_BODY,
+            access_log=access_log,
+            watch_every=0.01,
+        )
+
+    async def _dispatch(self, request: Request) -> Response:
+        self.seen.append(request)
+        return await self.dispatch(request)
+
+    @asynccontextmanager
+    async def wire(self) -> AsyncIterator[Wire]:
+        wire = Wire(*await asyncio.open_connection("127.0.0.1", self.port))
+        try:
+            yield wire
+        finally:
+            wire.writer.close()
+
+    async def get(self, path: str = "/", *headers: str, method: str = "GET") -> Reply:
+        async with self.wire() as wire:
+            return await wire.get(path, *headers, method=method)
+
+
+@asynccontextmanager
+async def running(mode: str, *, http: Any = Protocol, **options: Any) -> AsyncIterator[Gate]:
+    gate = Gate(mode, **options)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            gate.app,
+            port=0,
+            http=http,
+            lifespan="off",
+            log_level="critical",
+            access_log=False,
+            timeout_graceful_shutdown=1,
+        )
+    )
+    server.config.load()
+    server.lifespan = server.config.lifespan_class(server.config)
+    await server.startup()
+    gate.port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield gate
+    finally:
+        server.force_exit = True  # else it looks for open connections every 0.1 s
+        await server.shutdown()
+
+
+@pytest.fixture
+async def gate() -> AsyncIterator[Gate]:
+    async with running("dev") as gate:
+        yield gate
+
+
+@pytest.fixture
+async def serving() -> AsyncIterator[Gate]:
+    async with running("serve") as gate:
+        yield gate
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.INFO, logger=logger.name)
+    return caplog
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"uvloop": uvloop.new_event_loop}
