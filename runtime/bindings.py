@@ -132,4 +132,3 @@ class Env:
 
     def __dir__(self) -> list[str]:
         return self._bindings.names
-

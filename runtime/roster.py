@@ -115,7 +115,14 @@ class Roster:
         return Figures(*_FIGURES.unpack_from(self._map, _ROW * (host + 1) + _FIGURES_AT))
 
     def set_figures(
-        self, host: int, calls: int, activations: int, waiting: int, busy: int, since: int, beat: int
+        self,
+        host: int,
+        calls: int,
+        activations: int,
+        waiting: int,
+        busy: int,
+        since: int,
+        beat: int,
     ) -> None:
         """Write how host number `host` fares. Only that host does."""
         _FIGURES.pack_into(

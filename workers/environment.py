@@ -101,7 +101,7 @@ def wait_until(awaitable: Awaitable[object]) -> None:
 
 @contextmanager
 def patch_env(
-    d: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None, /, **bindings: Any
+    d: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None, **bindings: Any
 ) -> Iterator[None]:
     """Give bindings of `workers.env` other values within a `with` block, for tests.
 

@@ -23,10 +23,9 @@ class Failure:
     object_id: str | None
     method: str
     url: str
-    incident: str
 
 
-def describe(exc: BaseException, *, status: int, method: str, url: str, incident: str) -> Failure:
+def describe(exc: BaseException, *, status: int, method: str, url: str) -> Failure:
     """The facts of an exception: the remote traceback when it has one, else the local one."""
     remote = getattr(exc, "remote_traceback", None)
     cls = type(exc)
@@ -44,7 +43,6 @@ def describe(exc: BaseException, *, status: int, method: str, url: str, incident
         object_id=None if object_id is None else str(object_id),
         method=method,
         url=url,
-        incident=incident,
     )
 
 

@@ -20,14 +20,27 @@ if TYPE_CHECKING:
 class Exchange:
     """The state of one request: what was sent so far, and whether it was stopped from outside.
 
+    `url` is the target alone until the head has been understood; `body` is set when it streams;
     `status` is 0 until a response has begun; `sent` counts body bytes; `done` says that nothing is
     left to be stopped; `stopped` says that the cancellation now arriving in the task is ours.
     """
 
-    __slots__ = ("_met", "_receive", "_task", "_watcher", "body", "done", "sent", "status", "stopped")
+    __slots__ = (
+        "_met",
+        "_receive",
+        "_task",
+        "_watcher",
+        "body",
+        "done",
+        "sent",
+        "status",
+        "stopped",
+        "url",
+    )
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, target: str) -> None:
         self._receive = receive
+        self.url = target
         self._task = asyncio.current_task()
         self._watcher: asyncio.Task[None] | None = None
         self._met = False
@@ -36,6 +49,11 @@ class Exchange:
         self.sent = 0
         self.done = False
         self.stopped = False
+
+    @property
+    def overflowed(self) -> bool:
+        """Whether the streamed request body grew past its limit."""
+        return self.body is not None and self.body.too_large
 
     def stop(self) -> None:
         """Cancel the task that serves this request, once."""

@@ -24,10 +24,14 @@ if TYPE_CHECKING:
 SMALL_BODY = 64 * 1024
 """Bytes up to which an announced body is read before the script starts: it travels in one frame."""
 
+NO_WEBSOCKETS = "WebSockets are not served by this version of Roost."
+"""The sentence of a 501."""
+
 UNKNOWN_LENGTH = -1
 """The length of a chunked body."""
 
-_HOST = re.compile(rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?")
+_HOST = re.compile(rb"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?")
+_DEFAULT_PORT = {"http": 80, "https": 443}
 _TOLD = frozenset((b"host", b"content-length", b"transfer-encoding", b"expect", b"upgrade"))
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 
@@ -104,11 +108,12 @@ def target_of(scope: Scope) -> str:
 
 
 @lru_cache(maxsize=256)
-def _origin(scheme: str, host: bytes) -> str | None:
-    match = _HOST.fullmatch(host)
-    if match is None or int(match[1] or 0) > 0xFFFF:
+def _origin(scheme: str, host: bytes | None) -> str | None:
+    match = _HOST.fullmatch(host or b"")
+    if match is None or int(match[2] or 0) > 0xFFFF:
         return None
-    return f"{scheme}://{host.decode('ascii')}"
+    name, port = match[1].decode("ascii").lower(), int(match[2] or 0)
+    return f"{scheme}://{name}" + (f":{port}" if port not in (0, _DEFAULT_PORT.get(scheme)) else "")
 
 
 def read_head(
@@ -121,43 +126,37 @@ def read_head(
     Raises `Refused`: 400 for a request without exactly one well-formed Host or with an unusable
     length, 413 for an announced body over `max_body` bytes, 501 for a WebSocket handshake.
     """
-    host: bytes | None = None
-    length = 0
-    expects = False
+    told: dict[bytes, bytes] = {}
     headers = []
     for name, value in scope["headers"]:
         headers.append((name.decode("latin-1"), value.decode("latin-1")))
-        if name not in _TOLD:
-            continue
-        if name == b"host":
-            if host is not None:
+        if name in _TOLD:
+            if name == b"host" and name in told:
                 raise Refused(400, "The request has more than one Host header.")
-            host = value
-        elif name == b"content-length":
-            if not value.isdigit():
-                raise Refused(400, "The request's Content-Length is not a number.")
-            length = int(value)
-        elif name == b"transfer-encoding":
-            length = UNKNOWN_LENGTH
-        elif name == b"expect":
-            expects = value.lower() == b"100-continue"
-        elif value.lower() == b"websocket":
-            raise Refused(501, NO_WEBSOCKETS)
-    if host is None:
-        raise Refused(400, "The request has no Host header.")
-    origin = _origin(scope["scheme"], host)
-    if origin is None:
-        raise Refused(400, "The request's Host header is not a host name with an optional port.")
+            told[name] = value
     if target[0] != "/":
         raise Refused(400, "The request's target is not a path.")
-    if length > max_body:
-        raise Refused(413, too_large_text(max_body))
+    origin = _origin(scope["scheme"], told.get(b"host"))
+    if origin is None:
+        raise Refused(400, "The request's Host header is missing or not a host name.")
+    if told.get(b"upgrade", b"").lower() == b"websocket":
+        raise Refused(501, NO_WEBSOCKETS)
+    length = _length(told, max_body)
     if scope["method"] in ("GET", "HEAD"):
         length = 0
-    return origin + target, headers, length, expects
+    return origin + target, headers, length, b"expect" in told
 
 
-NO_WEBSOCKETS = "WebSockets are not served by this version of Roost."
+def _length(told: dict[bytes, bytes], max_body: int) -> int:
+    if b"transfer-encoding" in told:
+        return UNKNOWN_LENGTH
+    announced = told.get(b"content-length", b"0")
+    if not announced.isdigit():
+        raise Refused(400, "The request's Content-Length is not a number.")
+    length = int(announced)
+    if length > max_body:
+        raise Refused(413, too_large_text(max_body))
+    return length
 
 
 async def read_whole(receive: Receive, length: int) -> bytes:

@@ -68,35 +68,39 @@ def encode_headers(response: Response, content: object, *, head: bool) -> RawHea
     """
     out: RawHeaders = []
     claimed: bytes | None = None
-    for name, value in response.headers.items():
+    for name, value in response.headers.raw():
         raw_name = _encode_name(name)
-        if raw_name is None:
-            continue
-        if _FORBIDDEN.search(value):
-            raise ValueError(f"The response's header {name!r} has an invalid value: {value!r}.")
-        try:
-            raw_value = value.encode("latin-1")
-        except UnicodeEncodeError:
-            raise ValueError(
-                f"The response's header {name!r} has characters outside of Latin-1: {value!r}. "
-                "Percent-encode them."
-            ) from None
         if raw_name == b"content-length":
-            claimed = raw_value
-        else:
-            out.append((raw_name, raw_value))
-    status = response.status
-    if status in _NULL_BODY:
-        if status == 205:
-            out.append((b"content-length", b"0"))
-    elif isinstance(content, bytes):
-        out.append((b"content-length", b"%d" % len(content)))
-    elif content is None and not head:
-        out.append((b"content-length", b"0"))
-    elif head and claimed is not None and claimed.isdigit():
-        out.append((b"content-length", claimed))
-    # A stream goes out chunked: a length it claims is the script's guess, not what will be sent.
+            claimed = _encode_value(name, value)
+        elif raw_name is not None:
+            out.append((raw_name, _encode_value(name, value)))
+    length = _length(response.status, content, claimed, head=head)
+    if length is not None:
+        out.append((b"content-length", length))
     return out
+
+
+def _encode_value(name: str, value: str) -> bytes:
+    if _FORBIDDEN.search(value):
+        raise ValueError(f"The response's header {name!r} has an invalid value: {value!r}.")
+    try:
+        return value.encode("latin-1")
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"The response's header {name!r} has characters outside of Latin-1: {value!r}. "
+            "Percent-encode them."
+        ) from None
+
+
+def _length(status: int, content: object, claimed: bytes | None, *, head: bool) -> bytes | None:
+    """The Content-Length to send, if any; a stream's own claim is a guess, so it goes chunked."""
+    if status in _NULL_BODY:
+        return b"0" if status == 205 else None
+    if isinstance(content, bytes):
+        return b"%d" % len(content)
+    if head:
+        return claimed if claimed is not None and claimed.isdigit() else None
+    return b"0" if content is None else None
 
 
 async def send_response(

@@ -1,9 +1,10 @@
 """uvicorn's HTTP/1.1 protocol, with one gap closed: every request hears of a lost connection.
 
-uvicorn tells only the newest request of a connection. When a client pipelines two requests and goes,
-the first, still being served, never learns of it, and an endless stream would run for ever. Nor can
-ASGI tell a request that has upload left unread, since a disconnect comes only after the upload; such a
-request leaves a callback in its scope under `LOST`. Stateless beyond its connection.
+uvicorn tells only the newest request of a connection: of two pipelined ones the first, still being
+served, would learn of it from a failing write at best. Nor can ASGI tell a request that has upload left
+unread, since a disconnect is reported only after the upload: its stream would run for ever, into
+nothing. Such a request leaves a callback in its scope under `LOST`. (In both cases uvicorn has stopped
+reading, so that the loss itself shows at the next write.) Stateless beyond its connection.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ class Protocol(HttpToolsProtocol):
             *[cycle for cycle in self._cycles if not cycle.response_complete],
             self.cycle,
         )
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """The base would log two warnings for each; the application answers it, which is enough."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone, or the connection was closed from here."""

@@ -163,7 +163,7 @@ class Activation:
         self.gate = InputGate(host.loop.create_future)
         self.output: OutputGate[Said] = OutputGate()
         self.reset_by: ObjectReset | None = None
-        self.touched = 0
+        self.touched = 0.0
         self.storage: ObjectStorage = host.storage_for(self)
         self.env = Env(host.bindings, self, self.confirm)
         self.context = DurableObjectContext(self)

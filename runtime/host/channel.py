@@ -41,7 +41,16 @@ class Flusher(Protocol):
 class Channel:
     """See the module's text. Belongs to the host's loop."""
 
-    __slots__ = ("_exit", "_flusher", "_frames", "_out", "batches", "is_peer", "streams", "under_way")
+    __slots__ = (
+        "_exit",
+        "_flusher",
+        "_frames",
+        "_out",
+        "batches",
+        "is_peer",
+        "streams",
+        "under_way",
+    )
 
     def __init__(self, flusher: Flusher, way_out: Exit, *, is_peer: bool) -> None:
         self.is_peer = is_peer

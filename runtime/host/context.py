@@ -123,7 +123,11 @@ class DurableObjectContext:
 
         Every call under way fails with the reason; the next call meets a new instance.
         """
-        text = str(reason) if reason is not None else "Application called abort() to reset Durable Object."
+        text = (
+            str(reason)
+            if reason is not None
+            else "Application called abort() to reset Durable Object."
+        )
         self._activation.host.loop.call_soon(self._activation.reset, ObjectReset(text))
         self._activation.storage.failed()
         raise DurableObjectAbort(text)

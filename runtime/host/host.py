@@ -30,7 +30,7 @@ from workers.errors import Overloaded, RoostError, RuntimeClosed, WireError
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from contextvars import Context
     from pathlib import Path
 
@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from runtime.wire.codec import Frame
     from runtime.wire.messages import Batch, Message
     from workers.current import Event
+
+LANE: Final = b"+"
+"""Ends the name of a process' second connection, that of its blocking calls."""
 
 SLICE_NS: Final = 2_000_000
 """Nanoseconds of work between two looks at the sockets."""
@@ -78,7 +81,10 @@ class Host:
         self.waiting = 0
         """Events that have started and not ended, those in mailboxes, and kept awaitables."""
         self.leaving = False
+        self.closed = False
         self.calls = 0
+        self.on_sent: Callable[[], None] = lambda: None
+        """Called after messages were sent; the listener looks again then."""
         self._slots = Slots(data, roster.slots, config.durability)
         self._router = router
         self._roster = roster
@@ -133,9 +139,10 @@ class Host:
 
     def gone(self, identity: bytes) -> None:
         """Forget a caller that is no more: its streams break, what it waited for goes on."""
-        channel = self._channels.pop(identity, None)
-        if channel is not None:
-            channel.streams.lost(RuntimeClosed("the caller is gone"))
+        for name in (identity, identity + LANE):
+            channel = self._channels.pop(name, None)
+            if channel is not None:
+                channel.streams.lost(RuntimeClosed("the caller is gone"))
 
     # --- work ------------------------------------------------------------------------------------
 
@@ -150,7 +157,7 @@ class Host:
         ready = self._ready
         if not ready:
             return
-        clock = time.perf_counter_ns
+        clock = time.monotonic_ns
         began = clock()
         self._figures(began)
         end = began + SLICE_NS
@@ -209,7 +216,7 @@ class Host:
         incoming: Incoming | None = None,
     ) -> None:
         self.calls += 1
-        if self.leaving and not channel.is_peer:
+        if self.closed or (self.leaving and not channel.is_peer):
             if incoming is not None:
                 incoming.close()
             channel.post((m.REFUSED, call))
@@ -231,9 +238,7 @@ class Host:
                 return
         activation.deliver(ticket, method, args, kwargs)
 
-    def _deliver_packed(
-        self, channel: Channel, message: Message, frames: Sequence[Frame]
-    ) -> None:
+    def _deliver_packed(self, channel: Channel, message: Message, frames: Sequence[Frame]) -> None:
         _, call, target, method, data, _ = message
         try:
             args, kwargs = unpack(data, frames)
@@ -248,7 +253,7 @@ class Host:
     def _other(self, channel: Channel, kind: int, message: Message) -> None:
         if kind == m.FETCH:
             _, call, target, method, url, headers, body = message
-            if self.leaving and not channel.is_peer:
+            if self.closed or (self.leaving and not channel.is_peer):
                 channel.post((m.REFUSED, call))
                 return
             inflow = channel.streams.receive(body) if isinstance(body, int) else None
@@ -285,6 +290,7 @@ class Host:
                     channel.flush()
                 except LookupError as gone:
                     channel.streams.lost(RuntimeClosed(str(gone)))
+        self.on_sent()
 
     # --- what activations need -------------------------------------------------------------------
 
@@ -334,6 +340,7 @@ class Host:
 
     async def close(self) -> None:
         """Close the storage, when all events have ended."""
+        self.closed = True
         await self.stage.close()
         self.commits.close()
         self._slots.close()

@@ -106,6 +106,7 @@ async def _main(
     router = bind(context, endpoint(directories.run, number, generation))
     host = Host(loop, number, router, roster, caller, bindings, script, directories.data)
     listener = Listener(loop, router, host)
+    host.on_sent = listener.look_again
     gc.freeze()  # what is loaded by now stays; collections need not look at it again
 
     stopped = loop.create_future()
@@ -142,6 +143,7 @@ async def _main(
     host.say_goodbye()
     loop.remove_reader(connection.fileno())
     listener.close()
+    host.on_sent = _nothing
     caller.close()
     router.close(linger=2000)
     context.term()
@@ -156,6 +158,10 @@ def _tell_idle(
     if idle is not was:
         control.say(connection, "idle" if idle else "busy")
     loop.call_later(_LOOK_SECONDS, lambda: _tell_idle(host, connection, loop, was=idle))
+
+
+def _nothing() -> None:
+    pass
 
 
 def die_with(parent: int) -> None:

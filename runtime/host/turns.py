@@ -34,9 +34,13 @@ if TYPE_CHECKING:
 class Owner(Protocol):
     """Whose code it is: an activation, or the entrypoint."""
 
-    gate: InputGate
-    event: Event
-    """What `workers` offers to the running code."""
+    @property
+    def gate(self) -> InputGate:
+        """The gate through which waiting code goes on."""
+
+    @property
+    def event(self) -> Event:
+        """What `workers` offers to the running code."""
 
     def ended(self, ticket: Any, value: Any) -> None:
         """Take the value that an event returned."""

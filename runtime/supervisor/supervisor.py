@@ -22,7 +22,7 @@ import signal
 import socket
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from runtime import control
 from runtime.host.process import FAILED_TO_START, run_host
@@ -42,8 +42,6 @@ QUICK = 1.0
 
 CRASHES = 8
 """So many quick deaths of one host in a row end the instance."""
-
-Extra = "Callable[[socket.socket, int], None]"
 
 
 class Supervisor:
@@ -94,8 +92,8 @@ class Supervisor:
         wake, waker = socket.socketpair()
         wake.setblocking(False)
         waker.setblocking(False)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda number, _: self._signals.append(number))
+        for caught in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(caught, lambda number, _: self._signals.append(number))
         signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
         self._wake_ends = (wake, waker)
         self._selector.register(wake, selectors.EVENT_READ, lambda: wake.recv(64))
@@ -188,7 +186,9 @@ class Supervisor:
         self._selector.register(
             child.connection, selectors.EVENT_READ, partial(self._hear_child, child)
         )
-        self._selector.register(child.pidfd, selectors.EVENT_READ, partial(self._child_ended, child))
+        self._selector.register(
+            child.pidfd, selectors.EVENT_READ, partial(self._child_ended, child)
+        )
 
     # --- what children say -----------------------------------------------------------------------
 
@@ -368,7 +368,9 @@ class Supervisor:
         if not self._to_replace:
             return
         number = self._to_replace[0]
-        if any(c.kind == "host" and c.number == number and c.stage is Stage.UP for c in self._all()):
+        if any(
+            c.kind == "host" and c.number == number and c.stage is Stage.UP for c in self._all()
+        ):
             self._to_replace.pop(0)
             if self._to_replace:
                 self._leave_next()
@@ -411,10 +413,10 @@ class Supervisor:
             return
         self._later(grace, self._give_up)
         for child in self._all():
-            if child.kind in {"gateway", "watcher"}:
+            if child.kind == "gateway":
                 child.stage = Stage.STOPPING
                 control.say(child.connection, "stop")
-            elif child.kind == "trial":
+            elif child.kind != "host":
                 child.kill()
         self._look_at_leaving()
 
@@ -433,7 +435,7 @@ class Supervisor:
                     child.stage = Stage.STOPPING
                     control.say(child.connection, "stop")
             return
-        if any(child.kind in {"gateway", "watcher"} for child in self._all()):
+        if any(child.kind == "gateway" for child in self._all()):
             return
         for child in hosts:
             if child.stage in {Stage.UP, Stage.STARTING}:
@@ -504,28 +506,3 @@ class Supervisor:
 def only_one_thread() -> bool:
     """Whether this process can be forked safely."""
     return len(os.listdir("/proc/self/task")) == 1  # noqa: PTH208
-
-
-def figures_of(roster: Roster) -> list[dict[str, Any]]:
-    """Return who the hosts are and how they fare, for people."""
-    rows = []
-    for number in range(roster.hosts):
-        identity, figures = roster.identity(number), roster.figures(number)
-        slots = len(range(number, roster.slots, roster.hosts))
-        rows.append(
-            {
-                "host": number,
-                "pid": identity.pid,
-                "generation": identity.generation,
-                "state": identity.state.name.lower(),
-                "slots": slots,
-                "calls": figures.calls,
-                "objects": figures.activations,
-                "waiting": figures.waiting,
-                "busy_s": figures.busy_ns / 1e9,
-                "event_s": (time.monotonic_ns() - figures.event_started_ns) / 1e9
-                if figures.event_started_ns
-                else 0.0,
-            }
-        )
-    return rows

@@ -14,8 +14,9 @@ import zmq
 from runtime.ids import host_of, slot_of
 from runtime.roster import Roster, State, endpoint
 from runtime.wire import messages as m
-from runtime.wire.codec import PLAIN, decode, encode, pack_still
+from runtime.wire.codec import decode, encode, parcel
 from runtime.wire.link import Link, Reply
+from runtime.wire.listener import readable
 from workers.body import take_content
 from workers.errors import RuntimeClosed
 
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from runtime.wire.codec import Frame
-    from runtime.wire.link import Carrier
+    from runtime.wire.codec import Frame, Parcel
+    from runtime.wire.link import Carrier, Waiter
     from runtime.wire.messages import Batch, Message, Target
     from workers import Request
 
@@ -47,7 +48,7 @@ class Dialer:
         self._link = link
         self._loop = loop
         self._socket: zmq.Socket[bytes] | None = socket
-        self._handle: int = socket.getsockopt(zmq.FD)
+        self._handle = int(socket.getsockopt(zmq.FD))
         self._again = False
         self.goodbye = False
         loop.add_reader(self._handle, self.drain)
@@ -61,7 +62,7 @@ class Dialer:
         else:
             self._socket.send_multipart([encode(batch), *frames], zmq.DONTWAIT, copy=False)
         # Sending can take the edge that told of an answer, so look again.
-        if not self._again and self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        if not self._again and readable(self._socket):
             self._again = True
             self._loop.call_soon(self._drain_again)
 
@@ -93,7 +94,7 @@ class Dialer:
     def drain_all(self) -> None:
         """Take everything that has arrived, before the connection is given up."""
         self._again = True  # no further turn is needed
-        while self._socket is not None and self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while self._socket is not None and readable(self._socket):
             self.drain()
 
     def close(self) -> None:
@@ -148,13 +149,20 @@ class Caller:
         """
         if self._closed:
             raise RuntimeClosed("the runtime is closed")
-        reply = self.link_of(target).new_reply()
-        if PLAIN.issuperset(map(type, args)) and (
-            not kwargs or PLAIN.issuperset(map(type, kwargs.values()))
-        ):
-            return reply, (m.CALL, reply.call, target, method, args, kwargs or None), ()
-        data, buffers = pack_still((args, kwargs))
-        return reply, (m.CALL_PACKED, reply.call, target, method, data, len(buffers)), buffers
+        kind, first, second, frames = parcel(args, kwargs)
+        reply = Reply(loop=self._loop)
+        number = self.link_of(target).number(reply)
+        return reply, (kind, number, target, method, first, second), frames
+
+    def post(self, waiter: Waiter, target: Target | None, method: str, ready: Parcel) -> None:
+        """Send a call whose arguments are packed already, for somebody else's waiter."""
+        if self._closed:
+            waiter.set_exception(RuntimeClosed("the runtime is closed"))
+            return
+        kind, first, second, frames = ready
+        link = self.link_of(target)
+        message = (kind, link.number(waiter), target, method, first, second)
+        link.post_call(waiter, message, frames)
 
     def call(
         self,
@@ -175,9 +183,12 @@ class Caller:
         if self._closed:
             raise RuntimeClosed("the runtime is closed")
         link = self.link_of(target)
-        reply = link.new_reply()
+        reply = Reply(loop=self._loop)
+        link.number(reply)
         content = take_content(request)
-        body = content if content is None or type(content) is bytes else link.streams.send(content)
+        body: Any = content
+        if content is not None and not isinstance(content, bytes):
+            body = link.streams.send(content)
         message = (
             m.FETCH,
             reply.call,
@@ -218,7 +229,10 @@ class Caller:
                 if in_order and not dialer.goodbye:
                     continue
                 del self._dialers[link.host]
-                link.lost(f"host {link.host} died")
+                if dialer.goodbye:
+                    link.left()
+                else:
+                    link.lost(f"host {link.host} died")
                 dialer.close()
                 dialer = None
             if dialer is None and identity.state == State.UP:

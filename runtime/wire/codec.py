@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import pickle
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import cloudpickle
 
+from runtime.wire.messages import CALL, CALL_PACKED
 from workers.errors import RemoteError, RoostError, WireError, attach_remote
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 OUT_OF_BAND = 64 * 1024
 """Buffers of so many bytes travel beside the batch, not in it."""
 
-Frame = bytes | pickle.PickleBuffer
+Frame: TypeAlias = bytes | pickle.PickleBuffer
+Parcel: TypeAlias = "tuple[int, Any, Any, Sequence[Frame]]"
 
 
 def encode(batch: Batch) -> bytes:
@@ -71,6 +73,20 @@ def pack_still(value: object) -> tuple[bytes, list[Frame]]:
     """Pickle like `pack`, with large buffers copied: their owner may change them before they leave."""
     data, buffers = pack(value)
     return data, [bytes(buffer.raw()) for buffer in buffers]
+
+
+def parcel(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Parcel:
+    """Make the arguments of a call ready to be sent, as they are now.
+
+    Returns the message's kind, its last two fields, and its large buffers. Raises TypeError when
+    an argument cannot be sent.
+    """
+    if PLAIN.issuperset(map(type, args)) and (
+        not kwargs or PLAIN.issuperset(map(type, kwargs.values()))
+    ):
+        return CALL, args, kwargs or None, ()
+    data, frames = pack_still((args, kwargs))
+    return CALL_PACKED, data, len(frames), frames
 
 
 def unpack(data: bytes, buffers: Sequence[Frame]) -> Any:

@@ -52,6 +52,22 @@ class Reply(asyncio.Future[Any]):
         return True
 
 
+class Waiter(Protocol):
+    """Who waits for a call: an asyncio future, or one of concurrent.futures."""
+
+    call: int
+    link: Link
+
+    def done(self) -> bool:
+        """Whether the wait is over, one way or another."""
+
+    def set_result(self, result: Any, /) -> None:
+        """Take the result."""
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        """Take the error."""
+
+
 class Carrier(Protocol):
     """How the batches of a link travel: over a socket, or within the process."""
 
@@ -83,27 +99,28 @@ class Link:
         self.host = host
         self.generation = 0
         self.streams = Streams(self.post)
-        self.unanswered: dict[int, tuple[Reply, Message, Sequence[Frame]]] = {}
+        self.unanswered: dict[int, tuple[Waiter, Message, Sequence[Frame]]] = {}
         self._loop = loop
         self._carrier: Carrier | None = None
         self._out: Batch = []
         self._frames: list[Frame] = []
-        self._held: Batch | None = []  # calls that wait for the next generation; None while one is up
+        self._held: (
+            Batch | None
+        ) = []  # calls that wait for the next generation; None while one is up
         self._backlog: deque[Message] = deque()  # calls that wait for the window
         self._dropped: set[int] = set()  # calls cancelled between their making and the tick's end
         self._sent = 0  # the number of the last call that was handed to a carrier
         self._numbers = 0
         self._scheduled = False
 
-    def new_reply(self) -> Reply:
-        """Return the future of a call to be posted, with its number."""
-        reply = Reply(loop=self._loop)
+    def number(self, reply: Waiter) -> int:
+        """Give a call of this link its number; the order of numbers is that of the calls."""
         self._numbers = reply.call = self._numbers + 1
         reply.link = self
-        return reply
+        return reply.call
 
     def post_call(
-        self, reply: Reply, message: Message, frames: Sequence[Frame] = _NO_FRAMES
+        self, reply: Waiter, message: Message, frames: Sequence[Frame] = _NO_FRAMES
     ) -> None:
         """Send a call at the end of this tick, or when the window has room for it."""
         if reply.done():  # cancelled while it waited behind an output gate
@@ -209,7 +226,7 @@ class Link:
             self._post_waiting()
         return goodbye
 
-    def _set_response(self, reply: Reply | None, message: Message) -> None:
+    def _set_response(self, reply: Waiter | None, message: Message) -> None:
         _, _, status, status_text, headers, content = message
         body = self.streams.receive(content) if isinstance(content, int) else content
         if reply is not None and not reply.done():
@@ -257,6 +274,14 @@ class Link:
         self.streams.lost(HostLost(why))
         self._post_waiting()
 
+    def left(self) -> None:
+        """Keep all calls for the next generation: this one said goodbye and did not start them."""
+        self._carrier = None
+        waiting = {o[1] for o in self._backlog}
+        self._held = [entry[1] for call, entry in self.unanswered.items() if call not in waiting]
+        self._out = []
+        self._frames = []
+
     def close(self) -> None:
         """Fail everything: this process is leaving."""
         self.flush()
@@ -276,10 +301,10 @@ def _number(message: Message) -> int:
 
 
 def _has_frames(message: Message) -> bool:
-    return message[0] == m.CALL_PACKED and message[5] > 0
+    return bool(message[0] == m.CALL_PACKED and message[5])
 
 
-def _set_packed(reply: Reply, data: bytes, buffers: Sequence[Frame]) -> None:
+def _set_packed(reply: Waiter, data: bytes, buffers: Sequence[Frame]) -> None:
     try:
         value = unpack(data, buffers)
     except Exception as cause:

@@ -30,6 +30,11 @@ class Receiver(Protocol):
         """Work off what was taken."""
 
 
+def readable(socket: zmq.Socket[bytes]) -> bool:
+    """Whether a message waits in a socket."""
+    return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+
+
 def bind(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.Socket[bytes]:
     """Return a ROUTER bound to an endpoint. Queues are without limit: callers have windows."""
     router = context.socket(zmq.ROUTER)
@@ -50,7 +55,7 @@ class Listener:
         self._loop = loop
         self._router = router
         self._receiver = receiver
-        self._handle: int = router.getsockopt(zmq.FD)
+        self._handle = int(router.getsockopt(zmq.FD))
         self._again = False
         loop.add_reader(self._handle, self._drain)
         loop.call_soon(self._drain)
@@ -74,8 +79,14 @@ class Listener:
                 frames.append(router.recv(zmq.DONTWAIT))
             receiver.take(identity, first, frames)
         receiver.work()
-        # Working sends answers, which can take the edge that told of the next message.
-        if not self._again and router.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Take care that nothing lies unnoticed. To be called after every send on the ROUTER.
+
+        A send can take the edge that told of the next message.
+        """
+        if not self._again and readable(self._router):
             self._again = True
             self._loop.call_soon(self._drain_again)
 

@@ -6,19 +6,21 @@ import asyncio
 import logging
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 import uvicorn
 import uvloop
 
 from runtime.gateway import Protocol, build_app
-from runtime.gateway.app import logger
+from runtime.gateway.failures import logger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from workers import Request, Response
+
+T = TypeVar("T")
 
 MAX_BODY = 1_000_000
 
@@ -38,6 +40,11 @@ class Reply:
         return [value for key, value in self.headers if key == name]
 
 
+async def soon(awaitable: Awaitable[T]) -> T:
+    """What must happen, within a bound that only a failure reaches."""
+    return await asyncio.wait_for(awaitable, 5)
+
+
 class Wire:
     """A raw connection: what is sent is exactly what a test says."""
 
@@ -49,12 +56,12 @@ class Wire:
         self.writer.write(data)
 
     async def head(self) -> Reply:
-        lines = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        lines = (await soon(self.reader.readuntil(b"\r\n\r\n"))).decode("latin-1").split("\r\n")
         pairs = [line.split(": ", 1) for line in lines[1:] if line]
         return Reply(int(lines[0].split(" ")[1]), [(k.lower(), v) for k, v in pairs], b"")
 
     async def chunk(self) -> bytes:
-        size = int(await self.reader.readline(), 16)
+        size = int(await soon(self.reader.readline()), 16)
         return (await self.reader.readexactly(size + 2))[:-2]
 
     async def reply(self, *, head_only: bool = False) -> Reply:
@@ -75,7 +82,7 @@ class Wire:
         return await self.reply(head_only=method == "HEAD")
 
     async def ended(self) -> bool:
-        return await self.reader.read(1) == b""
+        return await soon(self.reader.read(1)) == b""
 
     async def close(self) -> None:
         self.writer.close()
@@ -135,8 +142,11 @@ async def running(mode: str, *, http: Any = Protocol, **options: Any) -> AsyncIt
     try:
         yield gate
     finally:
-        server.force_exit = True  # else it looks for open connections every 0.1 s
-        await server.shutdown()
+        # Not server.shutdown(): it sleeps 0.1 s, a hundred times over.
+        for listener in server.servers:
+            listener.close()
+        for connection in list(server.server_state.connections):
+            connection.transport.abort()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from runtime.gateway import AccessLog
 from workers import Response
 
-from .conftest import running
+from .conftest import running, soon
 
 
 class Terminal(io.StringIO):
@@ -45,7 +45,7 @@ async def test_lines_are_written_by_themselves_a_moment_later() -> None:
     log = AccessLog(stream, delay=0)
     log("GET", "/", 200, 0, 0.0)
     asyncio.get_running_loop().call_later(0.001, written.set)
-    await written.wait()
+    await soon(written.wait())
     assert stream.getvalue().count("\n") == 1
 
 
@@ -110,5 +110,5 @@ async def test_a_client_that_left_before_its_answer_is_logged_as_499() -> None:
         gate.dispatch = hang
         async with gate.wire() as wire:
             wire.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-            await started.wait()
-        assert await logged == 499
+            await soon(started.wait())
+        assert await soon(logged) == 499

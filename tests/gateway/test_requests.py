@@ -33,10 +33,12 @@ async def test_the_url_is_whole_and_as_the_client_wrote_it(gate: Gate) -> None:
 async def test_headers_keep_their_order_and_their_duplicates(gate: Gate) -> None:
     gate.dispatch = hello
     await gate.get("/", "X-B: 1", "X-A: caf\xe9", "X-B: 2")
-    pairs = [(name.lower(), value) for name, value in gate.seen[0].headers.items()]
-    values = [value for name, value in pairs if name == "x-b"]
-    assert values in (["1", "2"], ["1, 2"])
-    assert ("x-a", "caf\xe9") in pairs
+    assert gate.seen[0].headers.raw() == [
+        ("host", "gate"),
+        ("x-b", "1"),
+        ("x-a", "caf\xe9"),
+        ("x-b", "2"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -62,13 +64,22 @@ async def test_a_request_without_one_good_host_and_path_gets_400(gate: Gate, hea
     assert gate.seen == []
 
 
-@pytest.mark.parametrize("host", ["a", "a.b-c_d:80", "127.0.0.1:1", "[::1]:8787", "[::1]"])
+@pytest.mark.parametrize("host", ["a", "a.b-c_d:81", "127.0.0.1:1", "[::1]:8787", "[::1]"])
 async def test_hosts_of_every_good_shape_are_taken(gate: Gate, host: str) -> None:
     gate.dispatch = hello
     async with gate.wire() as wire:
         wire.send(f"GET /x HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
         assert (await wire.reply()).status == 200
     assert gate.seen[0].url == f"http://{host}/x"
+
+
+@pytest.mark.parametrize("host", ["Example.COM", "example.com:80", "example.com:080"])
+async def test_a_host_is_lower_case_and_loses_the_default_port(gate: Gate, host: str) -> None:
+    gate.dispatch = hello
+    async with gate.wire() as wire:
+        wire.send(f"GET /X HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        assert (await wire.reply()).status == 200
+    assert gate.seen[0].url == "http://example.com/X"
 
 
 async def test_requests_without_content_have_no_body(gate: Gate) -> None:
@@ -206,7 +217,9 @@ async def hang(request: Request) -> Response:
 
 
 @pytest.mark.parametrize("reader", [echo, swallow, hang])
-async def test_a_chunked_body_that_grows_over_the_limit_gets_413(gate: Gate, reader: object) -> None:
+async def test_a_chunked_body_that_grows_over_the_limit_gets_413(
+    gate: Gate, reader: object
+) -> None:
     gate.dispatch = reader
     async with gate.wire() as wire:
         wire.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")

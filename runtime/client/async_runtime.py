@@ -1,0 +1,142 @@
+"""`AsyncRuntime`: an instance inside an asyncio program."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Self
+
+from runtime.bindings import Env
+from runtime.client.connection import Connection, open_connection
+from runtime.client.instance import Instance, find
+from runtime.client.options import options
+from runtime.status import HostStatus, status_of
+from workers import Request, Response
+from workers.errors import RuntimeClosed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from workers import DurableObject, WorkerEntrypoint
+
+_EXTRA_SECONDS = 5.0
+
+
+class AsyncRuntime:
+    """Runs a worker on this machine's cores, for an asyncio program; any loop will do.
+
+    ```python
+    async with AsyncRuntime(objects={"ROOMS": Room}, kv=["SETTINGS"]) as rt:
+        await rt.env.ROOMS.getByName("a").score(rows)
+    ```
+    The arguments are those of `Runtime`. Calls return awaitables; calls made in one turn of the
+    loop leave as one message, so gather many of them.
+    """
+
+    env: Env
+    """The bindings: object namespaces, KV namespaces, variables."""
+
+    def __init__(
+        self,
+        worker: str | Path | None = None,
+        *,
+        objects: Mapping[str, type[DurableObject]] | None = None,
+        kv: Sequence[str] | Mapping[str, str] = (),
+        vars: Mapping[str, object] | None = None,  # noqa: A002  (the name in wrangler.toml)
+        entrypoint: type[WorkerEntrypoint] | None = None,
+        name: str = "worker",
+        data_dir: str | Path | None = None,
+        hosts: int | None = None,
+        env: str | None = None,
+        log_level: str = "warning",
+        **settings: Any,
+    ) -> None:
+        self._options = options(
+            worker,
+            objects=objects,
+            kv=kv,
+            vars=vars,
+            entrypoint=entrypoint,
+            name=name,
+            data_dir=data_dir,
+            hosts=hosts,
+            env=env,
+            log_level=log_level,
+            settings=settings,
+        )
+        self._instance: Instance | None = None
+        self._connection: Connection | None = None
+
+    async def start(self) -> Self:
+        """Start the instance and wait until it is ready.
+
+        Raises ScriptError when the classes cannot be loaded, DataDirInUse when another instance
+        has the data directory, ConfigError.
+        """
+        if self._connection is not None:
+            raise RuntimeError("this runtime was started already")
+        instance = self._options.start()
+        try:
+            self._attach(instance, await open_connection(instance))
+        except BaseException:
+            instance.connection.close()
+            await asyncio.to_thread(instance.wait, _EXTRA_SECONDS)
+            raise
+        return self
+
+    def _attach(self, instance: Instance, connection: Connection) -> None:
+        self._instance = instance
+        self._connection = connection
+        self.env = Env(connection.bindings, connection.caller)
+
+    @property
+    def connection(self) -> Connection:
+        """The connection to the instance. Raises RuntimeClosed when there is none."""
+        if self._connection is None:
+            raise RuntimeClosed("the runtime is not running: use `async with`, or start() it")
+        return self._connection
+
+    async def fetch(self, request: Request | str, **init: Any) -> Response:
+        """Send an HTTP request to the worker's entrypoint, without HTTP."""
+        if not isinstance(request, Request) or init:
+            request = Request(request, **init)
+        response: Response = await self.connection.caller.fetch(None, request)
+        return response
+
+    def status(self) -> list[HostStatus]:
+        """Who the hosts are and how they fare."""
+        return status_of(self.connection.roster)
+
+    async def close(self) -> None:
+        """Let what is under way end, stop the instance, free everything. Again: does nothing."""
+        connection, self._connection = self._connection, None
+        instance, self._instance = self._instance, None
+        if connection is None or instance is None:
+            return
+        if instance.process is not None:
+            grace = connection.bindings.config.limits.grace_s + _EXTRA_SECONDS
+            connection.finish()
+            await asyncio.wait([connection.ended], timeout=grace)
+            connection.close()
+            await asyncio.to_thread(instance.wait, _EXTRA_SECONDS)
+        else:
+            connection.close()
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+async def aconnect(data_dir: str | Path) -> AsyncRuntime:
+    """Connect to the instance that runs on a data directory.
+
+    Raises RuntimeClosed when none does. Closing the result leaves the instance running.
+    """
+    from pathlib import Path  # noqa: PLC0415
+
+    instance = find(Path(data_dir))
+    runtime = AsyncRuntime.__new__(AsyncRuntime)
+    runtime._attach(instance, await open_connection(instance))  # noqa: SLF001
+    return runtime

@@ -1,0 +1,144 @@
+"""Starts an instance for the program that embeds it, or finds a running one.
+
+The instance is a fresh child process, never a fork of the user's: that one may have threads and
+anything else open. Classes of the program travel to the hosts as a pickle; those of `__main__`, of
+notebooks, and of modules that a fresh process could not import travel by value.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pickle
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cloudpickle
+
+from runtime import control
+from runtime.host.process import Worker
+from runtime.supervisor.embedded import Boot
+from workers import DurableObject, WorkerEntrypoint
+from workers.errors import RuntimeClosed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from runtime.config import Config
+
+_BOOT = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
+    "from runtime.supervisor.embedded import main; main(int(sys.argv[1]))"
+)
+
+
+@dataclass(slots=True)
+class Instance:
+    """An instance that this process is connected to."""
+
+    connection: socket.socket
+    data: Path
+    process: subprocess.Popen[bytes] | None
+    """The supervisor, when this program started it."""
+
+    def wait(self, seconds: float) -> None:
+        """Wait until the instance has ended, if this program started it; then end it."""
+        if self.process is None:
+            return
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def start(
+    config: Config,
+    data: Path,
+    hosts: int,
+    objects: Mapping[str, type[DurableObject]] | None,
+    entrypoint: type[WorkerEntrypoint] | None,
+    log_level: str,
+) -> Instance:
+    """Start an instance; it is ready when it says `welcome` on the connection."""
+    path = [str(Path(entry or ".").resolve()) for entry in sys.path]
+    classes = None
+    if config.main is None:
+        by_name = {cls.__name__: cls for cls in (objects or {}).values()}
+        classes = _pickle(by_name, entrypoint)
+    ours, theirs = control.pair()
+    boot = Boot(Worker(config, classes, tuple(path)), data, hosts, log_level)
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", _BOOT, str(theirs.fileno()), json.dumps(path)],
+        stdin=subprocess.PIPE,
+        pass_fds=[theirs.fileno()],
+        start_new_session=True,  # Ctrl-C is this program's; it tells the instance what to do
+    )
+    theirs.close()
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
+        pipe.write(pickle.dumps(boot))
+    return Instance(ours, data, process)
+
+
+def find(data: Path) -> Instance:
+    """Connect to the instance that runs on a data directory. Raises RuntimeClosed if none does."""
+    try:
+        run = run_of(data)
+        connection = control.connect(str(run / "control"))
+    except (OSError, ValueError) as cause:
+        raise RuntimeClosed(
+            f"no Roost runs on {data}: start one with `roost serve --data-dir {data}`"
+        ) from cause
+    return Instance(connection, data, None)
+
+
+def run_of(data: Path) -> Path:
+    """Return the run directory of the instance on a data directory. Raises OSError, ValueError."""
+    return Path(json.loads((data / "lock").read_bytes())["run"])
+
+
+def config_of(data: Path) -> Config:
+    """Return the configuration of the instance that runs on a data directory."""
+    config: Config = pickle.loads((run_of(data) / "worker").read_bytes())
+    return config
+
+
+def _pickle(
+    objects: dict[str, type[DurableObject]], entrypoint: type[WorkerEntrypoint] | None
+) -> bytes:
+    by_value = []
+    for cls in (*objects.values(), entrypoint):
+        module = sys.modules.get(cls.__module__) if cls is not None else None
+        if module is None or module.__name__ == "__main__" or _importable(module.__name__):
+            continue
+        by_value.append(module)
+    for module in by_value:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        pickled: bytes = cloudpickle.dumps((objects, entrypoint), 5)
+    except Exception as cause:
+        raise TypeError(
+            f"the classes given to Runtime() cannot be sent to the hosts: {cause}"
+        ) from cause
+    finally:
+        for module in by_value:
+            cloudpickle.unregister_pickle_by_value(module)
+    return pickled
+
+
+def _importable(name: str) -> bool:
+    """Whether a fresh process with this one's path could import a module."""
+    path = None
+    parts = name.split(".")
+    for index in range(len(parts)):
+        spec = PathFinder.find_spec(".".join(parts[: index + 1]), path)
+        if spec is None:
+            return parts[0] in sys.builtin_module_names
+        path = spec.submodule_search_locations
+    return True

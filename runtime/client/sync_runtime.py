@@ -1,0 +1,299 @@
+"""`Runtime`: an instance inside a plain, synchronous program.
+
+A background thread keeps the connection and carries what is submitted; a blocking call goes
+straight from the calling thread to the host (see `lane`). Threads may share a Runtime.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import secrets
+import threading
+from collections import deque
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Self
+
+import uvloop
+
+from runtime.bindings import Env
+from runtime.client.connection import Connection, open_connection
+from runtime.client.instance import Instance, find
+from runtime.client.lane import Lane, NotStarted
+from runtime.client.options import options
+from runtime.host.host import LANE
+from runtime.status import HostStatus, status_of
+from runtime.wire.codec import parcel
+from workers import Request, Response
+from workers.body import take_content
+from workers.errors import RuntimeClosed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from runtime.wire.codec import Parcel
+    from runtime.wire.link import Link
+    from runtime.wire.messages import Target
+    from workers import DurableObject, WorkerEntrypoint
+
+_EXTRA_SECONDS = 5.0
+
+
+class Pending(Future[Any]):
+    """The future of a submitted call: `result()`, `add_done_callback()`, `cancel()`."""
+
+    call: int
+    link: Link | None = None
+
+    def __init__(self, calls: Calls) -> None:
+        super().__init__()
+        self._calls = calls
+
+    def cancel(self) -> bool:
+        """Cancel the wait, and the call if it can still be cancelled at its host."""
+        if not super().cancel():
+            return False
+        self._calls.cancelled(self)
+        return True
+
+
+class Calls:
+    """How the stubs of a Runtime call: blocking through the lane, submitted through the loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, connection: Connection) -> None:
+        self._loop = loop
+        self._connection = connection
+        self._lane = Lane(
+            connection.context, connection.roster, connection.run, connection.name + LANE
+        )
+        self._lock = threading.Lock()
+        self._queue: deque[tuple[Pending, Target | None, str, Parcel]] = deque()
+        self._scheduled = False
+        self._under_way = 0
+        self.closed = False
+
+    def call(
+        self, target: Target | None, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Call a method and wait for its result."""
+        ready = parcel(args, kwargs)
+        lane = self._lane
+        # What was submitted must not be overtaken, so then the call goes the same way.
+        if target is not None and not self._under_way and lane.lock.acquire(blocking=False):
+            try:
+                if self.closed:
+                    raise RuntimeClosed("the runtime is closed")
+                return lane.call(target, method, ready)
+            except NotStarted:
+                pass
+            finally:
+                lane.lock.release()
+        return self._send(target, method, ready).result()
+
+    def submit(
+        self, target: Target | None, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Pending:
+        """Call a method; the future has its result."""
+        return self._send(target, method, parcel(args, kwargs))
+
+    def _send(self, target: Target | None, method: str, ready: Parcel) -> Pending:
+        if self.closed:
+            raise RuntimeClosed("the runtime is closed")
+        pending = Pending(self)
+        with self._lock:
+            self._under_way += 1
+            self._queue.append((pending, target, method, ready))
+            wake = not self._scheduled
+            self._scheduled = True
+        pending.add_done_callback(self._ended)
+        if wake:
+            self._loop.call_soon_threadsafe(self._post)
+        return pending
+
+    def _post(self) -> None:
+        """Send what was submitted, in order. In the loop's thread."""
+        post = self._connection.caller.post
+        while True:
+            with self._lock:
+                queue, self._queue = self._queue, deque()
+                if not queue:
+                    self._scheduled = False
+                    return
+            for pending, target, method, ready in queue:
+                if not pending.done():
+                    post(pending, target, method, ready)
+
+    def _ended(self, _: Future[Any]) -> None:
+        with self._lock:
+            self._under_way -= 1
+
+    def cancelled(self, pending: Pending) -> None:
+        """Tell the host that nobody waits for a call."""
+        if pending.link is not None:
+            self._loop.call_soon_threadsafe(pending.link.cancelled, pending.call)
+
+    def fetch(self, target: Target | None, request: Request) -> Response:
+        """Send a request and wait for the response, whole."""
+        if self.closed:
+            raise RuntimeClosed("the runtime is closed")
+        return asyncio.run_coroutine_threadsafe(self._fetch(target, request), self._loop).result()
+
+    async def _fetch(self, target: Target | None, request: Request) -> Response:
+        response: Response = await self._connection.caller.fetch(target, request)
+        content = take_content(response)
+        if content is not None and not isinstance(content, bytes):
+            content = b"".join([chunk async for chunk in content])
+        return Response(
+            content,
+            status=response.status,
+            status_text=response.status_text,
+            headers=response.headers,
+        )
+
+    def close(self) -> None:
+        """Refuse further calls, and close the lane when its thread has left it."""
+        self.closed = True
+        self._lane.close()
+
+
+class Runtime:
+    """Runs a worker on this machine's cores, for a plain Python program.
+
+    ```python
+    with Runtime(objects={"ROOMS": Room}, kv=["SETTINGS"], hosts=8) as rt:
+        room = rt.env.ROOMS.getByName("a")
+        room.score(rows)                    # waits for the result
+        future = room.score.submit(rows)    # a concurrent.futures.Future
+    ```
+
+    worker: a folder with wrangler.toml, or such a file; or instead:
+    objects: Durable Object classes by binding name. Classes of `__main__` and of notebooks work.
+    kv: names of KV namespaces, or binding names with ids.
+    vars: further names in `env`.
+    entrypoint: a WorkerEntrypoint class, for `fetch`.
+    name: the worker's name; the ids of objects depend on it.
+    data_dir: where storage and KV live, `.roost` by default; one instance at a time uses it.
+    hosts: how many processes run objects; by default one for each core.
+    settings: `durability`, `idle_s`, `grace_s`, ... as in the `[roost]` table of wrangler.toml.
+
+    Objects run in processes of their own, so calls to different objects are truly parallel.
+    Raises ConfigError, DataDirInUse, and ScriptError when the classes cannot be loaded.
+    """
+
+    env: Env
+    """The bindings: object namespaces, KV namespaces, variables. Everything blocks."""
+
+    def __init__(
+        self,
+        worker: str | Path | None = None,
+        *,
+        objects: Mapping[str, type[DurableObject]] | None = None,
+        kv: Sequence[str] | Mapping[str, str] = (),
+        vars: Mapping[str, object] | None = None,  # noqa: A002  (the name in wrangler.toml)
+        entrypoint: type[WorkerEntrypoint] | None = None,
+        name: str = "worker",
+        data_dir: str | Path | None = None,
+        hosts: int | None = None,
+        env: str | None = None,
+        log_level: str = "warning",
+        **settings: Any,
+    ) -> None:
+        asked = options(
+            worker,
+            objects=objects,
+            kv=kv,
+            vars=vars,
+            entrypoint=entrypoint,
+            name=name,
+            data_dir=data_dir,
+            hosts=hosts,
+            env=env,
+            log_level=log_level,
+            settings=settings,
+        )
+        self._open(asked.start())
+
+    def _open(self, instance: Instance) -> None:
+        self._instance = instance
+        self._pid = os.getpid()
+        self._loop = uvloop.new_event_loop()
+        self._closing = threading.Lock()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run_loop, name="roost-client", daemon=True)
+        self._thread.start()
+        opening = open_connection(instance)
+        try:
+            self._connection = asyncio.run_coroutine_threadsafe(opening, self._loop).result()
+        except BaseException:
+            instance.connection.close()
+            instance.wait(_EXTRA_SECONDS)
+            self._end_loop()
+            raise
+        self._calls = Calls(self._loop, self._connection)
+        self.env = Env(self._connection.bindings, self._calls, blocking=True)
+        atexit.register(self.close)
+
+    def _run_loop(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+    def _end_loop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def fetch(self, request: Request | str, **init: Any) -> Response:
+        """Send an HTTP request to the worker's entrypoint, without HTTP."""
+        if not isinstance(request, Request) or init:
+            request = Request(request, **init)
+        return self._calls.fetch(None, request)
+
+    def status(self) -> list[HostStatus]:
+        """Who the hosts are and how they fare."""
+        if self._closed:
+            raise RuntimeClosed("the runtime is closed")
+        return status_of(self._connection.roster)
+
+    def reload(self) -> None:
+        """Replace the hosts one by one, so that they load the script anew; state stays."""
+        self._loop.call_soon_threadsafe(self._connection.reload)
+
+    def close(self) -> None:
+        """Let what is under way end, stop the instance, free everything. Again: does nothing."""
+        with self._closing:
+            if self._closed or self._pid != os.getpid():
+                return
+            self._closed = True
+        atexit.unregister(self.close)
+        asyncio.run_coroutine_threadsafe(self._shut(), self._loop).result()
+        self._instance.wait(_EXTRA_SECONDS)
+        self._end_loop()
+
+    async def _shut(self) -> None:
+        connection = self._connection
+        if self._instance.process is not None:
+            connection.finish()
+            grace = connection.bindings.config.limits.grace_s + _EXTRA_SECONDS
+            await asyncio.wait([connection.ended], timeout=grace)
+        await asyncio.get_running_loop().run_in_executor(None, self._calls.close)
+        connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def connect(data_dir: str | Path) -> Runtime:
+    """Connect to the instance that runs on a data directory, such as one of `roost serve`.
+
+    Raises RuntimeClosed when none does. Closing the result leaves the instance running.
+    """
+    from pathlib import Path  # noqa: PLC0415
+
+    runtime = Runtime.__new__(Runtime)
+    runtime._open(find(Path(data_dir)))  # noqa: SLF001
+    return runtime

@@ -1,0 +1,121 @@
+"""The process of the gateway: HTTP in front, calls to hosts behind.
+
+Its listening socket was bound by the supervisor, so that a port in use is an error at the start, and
+a gateway that is replaced misses no connection. Told to stop, it finishes what it has and exits. If
+its supervisor dies it removes the run directory, since nobody else can, and exits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import uvicorn
+import uvloop
+import zmq
+
+from runtime import control
+from runtime.gateway.access_log import AccessLog
+from runtime.gateway.app import build_app
+from runtime.gateway.protocol import Protocol
+from runtime.host.process import ignore_terminal
+from runtime.roster import Roster
+from runtime.wire.caller import Caller, identity_of
+
+if TYPE_CHECKING:
+    import socket
+
+    from runtime.directories import Directories
+    from workers import Request, Response
+
+_BACKLOG = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """What a gateway serves."""
+
+    listener: socket.socket
+    directories: Directories
+    mode: Literal["dev", "serve"]
+    max_body: int
+    """Bytes that a request may carry."""
+    grace_s: float
+    """Seconds that requests under way have to end when the gateway stops."""
+    quiet: bool
+    """Whether only failures are logged."""
+
+
+def run_gateway(gateway: Gateway, connection: socket.socket, supervisor: int) -> None:
+    """Be the gateway until told to stop. Called in the forked process."""
+    ignore_terminal()
+    if os.getppid() != supervisor:
+        os._exit(1)
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_until_complete(_main(gateway, connection))
+    except BaseException:
+        logging.getLogger("roost.gateway").exception("the gateway cannot go on")
+        os._exit(1)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+async def _main(gateway: Gateway, connection: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    run = gateway.directories.run
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    name = identity_of("g", 0, secrets.token_bytes(8))
+    caller = Caller(loop, Roster.open(gateway.directories.roster), run, context, name)
+
+    async def dispatch(request: Request) -> Response:
+        response: Response = await caller.fetch(None, request)
+        return response
+
+    log = AccessLog(sys.stdout, quiet=gateway.quiet)
+    app = build_app(dispatch, mode=gateway.mode, max_body=gateway.max_body, access_log=log)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,  # type: ignore[arg-type]  # uvicorn's types name every scope
+            http=Protocol,
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            date_header=True,
+            backlog=_BACKLOG,
+            timeout_graceful_shutdown=max(1, int(gateway.grace_s)),
+        )
+    )
+    connection.setblocking(False)
+
+    def hear() -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                packet = control.hear(connection)
+                if packet is None:
+                    shutil.rmtree(run, ignore_errors=True)
+                    os._exit(1)
+                if packet[0] == "look":
+                    caller.look()
+                elif packet[0] == "stop":
+                    server.should_exit = True
+
+    loop.add_reader(connection.fileno(), hear)
+    caller.look()
+    control.say(connection, "up", name.decode())
+    with contextlib.suppress(SystemExit, asyncio.CancelledError):
+        await server._serve(sockets=[gateway.listener])  # noqa: SLF001  (serve() takes the signals)
+    log.flush()
+    caller.close()
+    context.destroy(linger=0)

@@ -1,0 +1,165 @@
+"""What a script passes to `ctx.storage`, read and checked: keys, options, ranges.
+
+Everything is checked before anything is written. Keys are str (an integer means its digits, as in
+the original) and are stored as UTF-8, whose byte order is the order of `list()`. Options come as
+keywords or as a trailing dict, in either spelling. Pure functions; texts of errors are workerd's
+where it has one (https://github.com/cloudflare/workerd, src/workerd/api/actor-state.c++).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from operator import index
+from typing import Any, Final, NamedTuple
+
+__all__ = ["KEY_BYTES", "KeyRange", "key_range", "key_text", "keys_of", "read_options"]
+
+KEY_BYTES: Final = 2048
+"""The longest key, in bytes of UTF-8; Cloudflare's limit for key-value classes."""
+
+ABOVE_ALL_KEYS: Final = b"\xff"
+"""Sorts after every key: no UTF-8 text begins with this byte."""
+
+_GET: Final = {"allowConcurrency": "allow_concurrency", "noCache": "no_cache"}
+_PUT: Final = {**_GET, "allowUnconfirmed": "allow_unconfirmed"}
+_LIST: Final = {
+    **_GET,
+    "start": "start",
+    "startAfter": "start_after",
+    "end": "end",
+    "prefix": "prefix",
+    "reverse": "reverse",
+    "limit": "limit",
+}
+_SPELLINGS: Final = {
+    method: {
+        spelling: snake
+        for pair in known.items()
+        for spelling, snake in ((pair[0], pair[1]), (pair[1], pair[1]))
+    }
+    for method, known in {
+        "get": _GET,
+        "put": _PUT,
+        "delete": _PUT,
+        "delete_all": _PUT,
+        "list": _LIST,
+    }.items()
+}
+
+
+class KeyRange(NamedTuple):
+    """What a `list()` asks for: keys from `start` up to, and without, `end`, in byte order."""
+
+    start: bytes
+    end: bytes
+    reverse: bool
+    limit: int | None
+
+    def __contains__(self, key: object) -> bool:
+        assert isinstance(key, bytes)
+        return self.start <= key < self.end
+
+
+def key_text(key: Any) -> str:
+    """Return a key as a str of at most 2,048 UTF-8 bytes.
+
+    TypeError when it is neither str nor integer, ValueError when it is too long or not Unicode.
+    """
+    text = _text(key, "a key")
+    if not (text.isascii() and len(text) <= KEY_BYTES):
+        size = len(_utf8(text, "a key"))
+        if size > KEY_BYTES:
+            raise ValueError(
+                f"Keys cannot be larger than {KEY_BYTES} bytes. A key of size {size} was provided."
+            )
+    return text
+
+
+def keys_of(keys: Any) -> list[str] | None:
+    """Return several keys sorted, each once; None when the argument is a single key."""
+    if isinstance(keys, str | bytes | bytearray | memoryview | Mapping):
+        return None
+    if not isinstance(keys, Iterable):
+        return None
+    return sorted({key_text(key) for key in keys})
+
+
+def read_options(method: str, given: Any, keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a call by their snake_case names; keywords win over the dict.
+
+    Raises TypeError for what is no option of the method, so that a typo is not silently ignored.
+    """
+    if given is None:
+        given = {}
+    elif not isinstance(given, Mapping):
+        raise TypeError(f"the options of {method}() must be a dict, not {type(given).__name__}")
+    spellings = _SPELLINGS[method]
+    options = {}
+    for name, value in (*given.items(), *keywords.items()):
+        snake = spellings.get(name)
+        if snake is None:
+            known = ", ".join(spelling for spelling in spellings if "_" not in spelling)
+            raise TypeError(f"{method}() has no option {name!r}; it has {known}")
+        options[snake] = value
+    return options
+
+
+def key_range(options: Mapping[str, Any]) -> KeyRange:
+    """Return the range that options of `list()` describe: all of them hold at once.
+
+    Raises TypeError for `start` with `start_after`, and for a limit that is not positive.
+    """
+    after = options.get("start_after")
+    first, last, prefix = options.get("start"), options.get("end"), options.get("prefix")
+    if first is not None and after is not None:
+        raise TypeError("list() cannot be called with both start and startAfter values.")
+    start, end = b"", ABOVE_ALL_KEYS
+    if first is not None:
+        start = _bound(first, "start")
+    elif after is not None:
+        start = _bound(after, "startAfter") + b"\0"  # the least key above it
+    if last is not None:
+        end = _bound(last, "end")
+    if prefix is not None:
+        low = _bound(prefix, "prefix")
+        start = max(start, low)
+        if low:  # the last byte of UTF-8 text is never 0xff
+            end = min(end, low[:-1] + bytes((low[-1] + 1,)))
+    return KeyRange(start, end, bool(options.get("reverse")), _limit(options.get("limit")))
+
+
+def _limit(limit: Any) -> int | None:
+    if limit is None:
+        return None
+    try:
+        number = index(limit)
+    except TypeError:
+        raise TypeError(
+            f"the limit of list() must be an integer, not {type(limit).__name__}"
+        ) from None
+    if number <= 0:
+        raise TypeError("List limit must be positive.")
+    return number
+
+
+def _bound(value: Any, name: str) -> bytes:
+    what = f"the {name} of list()"
+    return _utf8(_text(value, what), what)
+
+
+def _text(value: Any, what: str) -> str:
+    if isinstance(value, str):
+        return value if type(value) is str else str.__str__(value)
+    if not isinstance(value, bool):
+        try:
+            return str(index(value))
+        except TypeError:
+            pass
+    raise TypeError(f"{what} must be a str, not {type(value).__name__}")
+
+
+def _utf8(text: str, what: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as cause:
+        raise ValueError(f"{what} must be valid Unicode: {cause}") from None

@@ -1,0 +1,249 @@
+"""What one object has written and read, in memory: its write set and its read cache in one.
+
+Every key is in one of three states: *pending* (written, no commit has taken it), *unsynced* (taken
+by a commit that is not yet durable), or *clean* (as in the file). The newest state of each key that
+is in memory is in `known`, so one look-up answers a read whatever is under way. Pending and
+unsynced keys never leave memory; clean ones do, the oldest first, when there are too many of them.
+
+Changes are taken, and committed to the file, in order; several may be under way at once. Plain
+synchronous code without I/O, owned by its ObjectStorage.
+"""
+
+from __future__ import annotations
+
+from sys import getsizeof
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from runtime.storage.values import Packed, pack
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+    from runtime.ids import ObjectId
+    from runtime.storage.arguments import KeyRange
+
+__all__ = ["ABSENT", "CACHE_BYTES", "UNKNOWN", "Change", "WriteSet", "merge"]
+
+CACHE_BYTES: Final = 1 << 20
+"""How much memory the clean keys of one object may take, about."""
+
+_ENTRY_BYTES: Final = 200
+"""What an entry takes beside its value: the key, and its place in the dict."""
+
+
+class _Mark:
+    """A state that is not a value."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __repr__(self) -> str:
+        return self._name
+
+
+ABSENT: Final = _Mark("ABSENT")
+"""The key is known not to exist."""
+UNKNOWN: Final = _Mark("UNKNOWN")
+"""Memory does not know: the file must be asked."""
+
+
+class Change(NamedTuple):
+    """The writes of one object that belong in one transaction; bytes only, nothing can fail later.
+
+    The wipe comes first, then the deletes and the puts, which have no key in common. (A NamedTuple:
+    one is made per object and commit, and a frozen dataclass takes three times as long.)
+    """
+
+    object_id: bytes
+    class_name: str
+    name: str | None
+    register: bool
+    """Whether the object may not be in the register yet."""
+    wipe: bool
+    """Whether everything the object had goes first."""
+    puts: Collection[tuple[bytes, bytes, bytes]]
+    """(object id, key, value)."""
+    deletes: Collection[tuple[bytes, bytes]]
+    """(object id, key)."""
+    sequence: int = 0
+    """The change's number among those of its activation."""
+    keys: Collection[str] = ()
+    """The keys of puts and deletes."""
+
+
+class WriteSet:
+    """See the module's text. `known` and `pending` map keys to held values or ABSENT."""
+
+    __slots__ = (
+        "_class_name",
+        "_entered",
+        "_hollow",
+        "_id",
+        "_registered",
+        "_sequence",
+        "_trim_at",
+        "_unsynced",
+        "known",
+        "pending",
+        "wiped",
+    )
+
+    known: dict[str, Any]
+    """The newest state of each key in memory."""
+    pending: dict[str, Any]
+    """What was written since the last change was taken."""
+    wiped: bool
+    """Whether the change that is gathering begins with a wipe."""
+
+    def __init__(self, object_id: ObjectId, class_name: str) -> None:
+        self._id = object_id
+        self._class_name = class_name
+        self.known = {}
+        self.pending = {}
+        self.wiped = False
+        self._unsynced: dict[str, int] = {}  # the last change that has the key
+        self._hollow: int | None = None  # the last change with a wipe that the file may lack
+        self._sequence = 0
+        self._registered = False
+        self._entered = 0  # an upper bound of the bytes in `known`, without what is pending
+        self._trim_at = CACHE_BYTES
+
+    @property
+    def hollow(self) -> bool:
+        """Whether what the file has for this object is void: a wipe is on its way there."""
+        return self._hollow is not None
+
+    @property
+    def dirty(self) -> bool:
+        """Whether there is something to commit."""
+        return bool(self.pending) or self.wiped
+
+    def find(self, key: str) -> Any:
+        """Return the held value, ABSENT or UNKNOWN."""
+        return self.known.get(key, UNKNOWN if self._hollow is None else ABSENT)
+
+    def put(self, key: str, held: Any) -> None:
+        """Write a held value, or ABSENT to delete the key."""
+        self.known[key] = self.pending[key] = held
+
+    def wipe(self) -> None:
+        """Delete everything, also what earlier changes under way will have written."""
+        self.known.clear()
+        self.pending.clear()
+        self._unsynced.clear()
+        self._entered = 0
+        self.wiped = True
+        self._hollow = self._sequence
+
+    def learn(self, key: str, held: Any) -> None:
+        """Remember what the file has for a key that was UNKNOWN."""
+        size = _size(held)
+        if size <= CACHE_BYTES // 4:
+            self.known[key] = held
+            self._entered += size
+            if self._entered > self._trim_at:
+                self._trim()
+
+    def take(self) -> Change | None:
+        """Hand over what is pending, for a commit; None if there is nothing. Reads do not notice."""
+        if not self.dirty:
+            return None
+        raw, sequence, pending = self._id.raw, self._sequence, self.pending
+        puts: list[tuple[bytes, bytes, bytes]] = []
+        deletes: list[tuple[bytes, bytes]] = []
+        for key, held in pending.items():
+            if held is ABSENT:
+                deletes.append((raw, key.encode()))
+                self._entered += _ENTRY_BYTES
+            else:
+                data = pack(held)
+                puts.append((raw, key.encode(), data))
+                self._entered += _ENTRY_BYTES + len(data)
+            self._unsynced[key] = sequence
+        # An object that was wiped and has nothing since is forgotten; its next write is a new first.
+        exists = bool(puts) or not self.wiped
+        change = Change(
+            raw,
+            self._class_name,
+            self._id.name,
+            exists and not self._registered,
+            self.wiped,
+            puts,
+            deletes,
+            sequence,
+            tuple(pending),
+        )
+        self._registered = exists
+        self._sequence += 1
+        self.wiped = False
+        pending.clear()
+        return change
+
+    def committed(self, change: Change) -> None:
+        """Take note that a change is in the file and durable; its keys are clean, unless rewritten."""
+        unsynced = self._unsynced
+        for key in change.keys:
+            if unsynced.get(key) == change.sequence:
+                del unsynced[key]
+        if self._hollow is not None and change.sequence >= self._hollow:
+            self._hollow = None
+        if self._entered > CACHE_BYTES:
+            self._trim()
+
+    def overlay(self, wanted: KeyRange) -> list[tuple[bytes, Any]]:
+        """Return what the file may lack in a range, in its order: (key, held value or ABSENT)."""
+        found = [
+            (raw, self.known[key])
+            for key in {**self._unsynced, **self.pending}
+            if (raw := key.encode()) in wanted
+        ]
+        found.sort(key=_first, reverse=wanted.reverse)
+        return found
+
+    def drop(self) -> None:
+        """Forget everything: the object was reset."""
+        self.known.clear()
+        self.pending.clear()
+        self._unsynced.clear()
+        self.wiped = False
+
+    def _trim(self) -> None:
+        known, pinned = self.known, {**self._unsynced, **self.pending}
+        total = sum(map(_size, known.values()))
+        if total > CACHE_BYTES:
+            # Half, so that the walk is made once in a while and not at every read.
+            for key in [key for key in known if key not in pinned]:
+                total -= _size(known.pop(key))
+                if total <= CACHE_BYTES // 2:
+                    break
+        self._entered = total
+        self._trim_at = max(CACHE_BYTES, total + CACHE_BYTES // 2)
+
+
+def merge(
+    rows: Iterable[tuple[bytes, bytes]], overlay: list[tuple[bytes, Any]], *, reverse: bool
+) -> Iterator[tuple[bytes, Any]]:
+    """Yield (key, held value) of the file's rows with the overlay laid over them, in order."""
+    upcoming = iter(overlay)
+    above = next(upcoming, None)
+    for key, data in rows:
+        while above is not None and (above[0] > key if reverse else above[0] < key):
+            if above[1] is not ABSENT:
+                yield above
+            above = next(upcoming, None)
+        if above is None or above[0] != key:
+            yield key, Packed(data)
+    while above is not None:
+        if above[1] is not ABSENT:
+            yield above
+        above = next(upcoming, None)
+
+
+def _first(entry: tuple[bytes, Any]) -> bytes:
+    return entry[0]
+
+
+def _size(held: Any) -> int:
+    return _ENTRY_BYTES + getsizeof(held.data if type(held) is Packed else held)
