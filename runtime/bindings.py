@@ -13,6 +13,7 @@ from urllib.parse import quote
 from runtime.ids import NamespaceKey
 from runtime.kv import KVNamespace, Store, SyncKVNamespace, open_store
 from runtime.stubs import DurableObjectNamespace
+from workers.environment import missing_binding
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -113,11 +114,7 @@ class Env:
             try:
                 found = bindings.config.vars[name]
             except KeyError:
-                known = ", ".join(sorted(bindings.names)) or "none"
-                raise AttributeError(
-                    f"env has no binding {name!r} (it has: {known}). Declare it in wrangler.toml, "
-                    "or as an argument of Runtime()."
-                ) from None
+                raise missing_binding(name, bindings.names) from None
         self.__dict__[name] = found
         return found
 

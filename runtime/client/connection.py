@@ -105,7 +105,12 @@ async def open_connection(instance: Instance) -> Connection:
 
 async def _readable(loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
     ready = loop.create_future()
-    loop.add_reader(descriptor, lambda: ready.done() or ready.set_result(None))
+
+    def readable() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(descriptor, readable)
     try:
         await ready
     finally:

@@ -37,7 +37,7 @@ class Limits:
     """CPU time of one event, in milliseconds. Cloudflare's limit; here it may exceed 300,000."""
     mailbox: int = 10_000
     """Events that may wait for one object."""
-    value_bytes: int = 2 * 1024 * 1024
+    value_bytes: int = 64 * 1024 * 1024
     """Size of one stored value of an object."""
     request_body: int = 100 * 1024 * 1024
     """Bytes of an HTTP request's body."""

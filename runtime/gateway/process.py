@@ -85,7 +85,7 @@ async def _main(gateway: Gateway, connection: socket.socket) -> None:
     app = build_app(dispatch, mode=gateway.mode, max_body=gateway.max_body, access_log=log)
     server = uvicorn.Server(
         uvicorn.Config(
-            app,  # type: ignore[arg-type]  # uvicorn's types name every scope
+            app,
             http=Protocol,
             ws="none",
             lifespan="off",

@@ -179,7 +179,7 @@ class Activation:
         self, ticket: Ticket, method: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None
     ) -> None:
         """Take an event: start it now, or keep it until the input gate opens."""
-        if self.gate.locks or self.reset_by is not None or self._mailbox:
+        if self.gate.locks > 0 or self.reset_by is not None or self._mailbox:
             self._keep(Event(ticket, method, args, kwargs))
             return
         if len(self._running) >= self.host.limits.mailbox:
@@ -192,7 +192,7 @@ class Activation:
             except BaseException as error:
                 self.failed(ticket, error)
                 return
-            if self.gate.locks:  # its constructor began a critical section
+            if self.gate.locks > 0:  # its constructor began a critical section
                 self._keep(Event(ticket, method, args, kwargs))
                 return
         self.host.stage.run(self, ticket, function, args, kwargs)
@@ -238,7 +238,7 @@ class Activation:
         self.host.stage.run(construction, None, cls, (self.context, self.env), None)
         error = construction.error
         if error is not None:
-            self.host.catalog.drop(self)
+            self.reset(ObjectReset(f"the constructor of {self.class_name} failed: {error}"))
             if isinstance(error, Exception):
                 error.durable_object_reset = True  # type: ignore[attr-defined]
             raise error

@@ -24,9 +24,9 @@ from runtime.host.slots import Slots
 from runtime.host.turns import Stage
 from runtime.wire import messages as m
 from runtime.wire.codec import decode, pack_error, unpack
-from workers import Request
 from workers.current import current_event
 from workers.errors import Overloaded, RoostError, RuntimeClosed, WireError
+from workers.request import request_from_parts
 
 if TYPE_CHECKING:
     import asyncio
@@ -257,7 +257,7 @@ class Host:
                 channel.post((m.REFUSED, call))
                 return
             inflow = channel.streams.receive(body) if isinstance(body, int) else None
-            request = Request(url, method=method, headers=headers, body=inflow or body)
+            request = request_from_parts(method, url, headers, inflow or body)
             self._deliver(channel, call, target, "fetch", (request,), None, Incoming(inflow))
         elif kind == m.CANCEL:
             cancel = channel.under_way.get(message[1])

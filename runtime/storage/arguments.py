@@ -20,30 +20,26 @@ KEY_BYTES: Final = 2048
 ABOVE_ALL_KEYS: Final = b"\xff"
 """Sorts after every key: no UTF-8 text begins with this byte."""
 
-_GET: Final = {"allowConcurrency": "allow_concurrency", "noCache": "no_cache"}
-_PUT: Final = {**_GET, "allowUnconfirmed": "allow_unconfirmed"}
-_LIST: Final = {
-    **_GET,
-    "start": "start",
-    "startAfter": "start_after",
-    "end": "end",
-    "prefix": "prefix",
-    "reverse": "reverse",
-    "limit": "limit",
+_READ: Final = ("allowConcurrency", "noCache")
+_WRITE: Final = (*_READ, "allowUnconfirmed")
+_OPTIONS: Final = {
+    "get": _READ,
+    "put": _WRITE,
+    "delete": _WRITE,
+    "delete_all": _WRITE,
+    "list": (*_READ, "start", "startAfter", "end", "prefix", "reverse", "limit"),
 }
+"""What each method accepts. Roost's storage reads and writes memory at once, so that concurrency
+and caching have nothing to choose; a write with allowUnconfirmed holds the output gate like any."""
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
+
+
 _SPELLINGS: Final = {
-    method: {
-        spelling: snake
-        for pair in known.items()
-        for spelling, snake in ((pair[0], pair[1]), (pair[1], pair[1]))
-    }
-    for method, known in {
-        "get": _GET,
-        "put": _PUT,
-        "delete": _PUT,
-        "delete_all": _PUT,
-        "list": _LIST,
-    }.items()
+    method: {spelling: _snake(name) for name in names for spelling in (name, _snake(name))}
+    for method, names in _OPTIONS.items()
 }
 
 
@@ -98,7 +94,7 @@ def read_options(method: str, given: Any, keywords: Mapping[str, Any]) -> dict[s
     for name, value in (*given.items(), *keywords.items()):
         snake = spellings.get(name)
         if snake is None:
-            known = ", ".join(spelling for spelling in spellings if "_" not in spelling)
+            known = ", ".join(_OPTIONS[method])
             raise TypeError(f"{method}() has no option {name!r}; it has {known}")
         options[snake] = value
     return options

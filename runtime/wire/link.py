@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from runtime.wire import messages as m
 from runtime.wire.codec import unpack, unpack_error
 from runtime.wire.streams import Inflow, Streams
-from workers import Response
 from workers.errors import HostLost, Overloaded, RuntimeClosed
+from workers.response import response_from_parts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +56,7 @@ class Waiter(Protocol):
     """Who waits for a call: an asyncio future, or one of concurrent.futures."""
 
     call: int
-    link: Link
+    link: Any
 
     def done(self) -> bool:
         """Whether the wait is over, one way or another."""
@@ -230,9 +230,7 @@ class Link:
         _, _, status, status_text, headers, content = message
         body = self.streams.receive(content) if isinstance(content, int) else content
         if reply is not None and not reply.done():
-            reply.set_result(
-                Response(body, status=status, status_text=status_text, headers=headers)
-            )
+            reply.set_result(response_from_parts(status, status_text, headers, body))
         elif isinstance(body, Inflow):
             body.close()
 

@@ -1,0 +1,133 @@
+"""Group commit of one host: which objects commit together, and whose writes failed.
+
+A round takes the changes of all marked objects, commits them in one transaction a slot file, syncs
+each file once, and then tells every storage how it ended. A file that fails to commit or to sync
+fails the objects that had changes in it, and no others. No loop and no thread in here: the host
+calls `start_round` and `end_round` on its loop and `Round.sync` on its sync thread.
+
+Marks gather while a round is under way. Rounds end in the order in which they started.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from workers.errors import StorageError
+
+if TYPE_CHECKING:
+    from runtime.storage.object_storage import ObjectStorage
+    from runtime.storage.slot_file import SlotFile
+    from runtime.storage.write_set import Change
+
+__all__ = ["CommitGroup", "Round"]
+
+
+@dataclass(slots=True)
+class _Part:
+    """What a round does to one file."""
+
+    file: SlotFile
+    taken: list[tuple[ObjectStorage, Change]] = field(default_factory=list)
+    error: Exception | None = None
+
+
+class Round:
+    """One group commit under way: its transactions are made, its files want their sync."""
+
+    __slots__ = ("_failures", "_parts")
+
+    def __init__(self, parts: list[_Part], failures: dict[int, Exception]) -> None:
+        self._parts = parts
+        self._failures = failures  # of storages whose changes could not be taken, by their id()
+
+    @property
+    def files(self) -> list[SlotFile]:
+        """The files that have commits of this round."""
+        return [part.file for part in self._parts if part.error is None]
+
+    @property
+    def storages(self) -> list[ObjectStorage]:
+        """The storages whose changes are in this round."""
+        return [storage for part in self._parts for storage, _ in part.taken]
+
+    @property
+    def needs_sync(self) -> bool:
+        """Whether `sync()` has anything to do."""
+        return any(file.needs_sync for file in self.files)
+
+    def sync(self) -> None:
+        """Make the round durable, file by file; failures are kept for `end_round`. Blocks.
+
+        The one method for the sync thread.
+        """
+        for part in self._parts:
+            if part.error is None:
+                try:
+                    part.file.sync()
+                except Exception as error:
+                    part.error = error
+
+
+class CommitGroup:
+    """See the module's text. Belongs to its host's loop."""
+
+    __slots__ = ("_marked",)
+
+    def __init__(self) -> None:
+        self._marked: dict[ObjectStorage, None] = {}
+
+    def mark(self, storage: ObjectStorage) -> None:
+        """Take a storage that has written into the next round."""
+        self._marked[storage] = None
+
+    def start_round(self) -> Round:
+        """Commit what all marked storages have written, and return the round to be synced.
+
+        A storage that was reset since it was marked has lost writes: it fails in this round, so
+        that nothing that was said after those writes gets out.
+        """
+        marked, self._marked = self._marked, {}
+        parts: dict[SlotFile, _Part] = {}
+        failures: dict[int, Exception] = {}
+        for storage in marked:
+            if storage.has_failed:
+                failures[id(storage)] = StorageError("the object was reset before its commit")
+                continue
+            try:
+                change = storage.take_changes()
+            except Exception as error:  # memory may run out
+                storage.failed()
+                failures[id(storage)] = error
+                continue
+            if change is not None:
+                part = parts.get(storage.file)
+                if part is None:
+                    part = parts[storage.file] = _Part(storage.file)
+                part.taken.append((storage, change))
+        for part in parts.values():
+            try:
+                part.file.commit([change for _, change in part.taken])
+            except Exception as error:
+                part.error = error
+        return Round(list(parts.values()), failures)
+
+    def end_round(self, ended: Round, error: BaseException | None = None) -> dict[int, Exception]:
+        """Tell the round's storages how it ended; return the causes of those that failed.
+
+        By `id()` of the storage. `error` is what `Round.sync()` itself died of, if it did: then
+        nothing of the round is known to be durable.
+        """
+        failures = ended._failures  # noqa: SLF001 - the round is this group's own
+        for part in ended._parts:  # noqa: SLF001
+            cause = part.error
+            if cause is None and error is not None:
+                cause = StorageError(f"the sync of slot file {part.file.path} died: {error!r}")
+                cause.__cause__ = error
+            for storage, change in part.taken:
+                if cause is None:
+                    storage.committed(change)
+                else:
+                    storage.failed()
+                    failures[id(storage)] = cause
+        return failures
