@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Self
 
 from runtime.bindings import Env
-from runtime.client.connection import Connection, open_connection
+from runtime.client.connection import Connection, list_objects, open_connection
 from runtime.client.instance import Instance, find
 from runtime.client.options import options
 from runtime.status import HostStatus, status_of
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from runtime.storage import ObjectRecord
     from workers import DurableObject, WorkerEntrypoint
 
 _EXTRA_SECONDS = 5.0
@@ -102,6 +103,12 @@ class AsyncRuntime:
             request = Request(request, **init)
         response: Response = await self.connection.caller.fetch(None, request)
         return response
+
+    async def objects(
+        self, class_name: str | None = None, *, limit: int = 1000
+    ) -> list[ObjectRecord]:
+        """Return objects that have stored something, of a class or of all, at most `limit`."""
+        return await list_objects(self.connection.caller, class_name, limit)
 
     def status(self) -> list[HostStatus]:
         """Who the hosts are and how they fare."""

@@ -7,6 +7,7 @@ import contextlib
 import os
 import pickle
 import secrets
+import shutil
 from typing import TYPE_CHECKING
 
 import zmq
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from runtime.client.instance import Instance
+    from runtime.storage import ObjectRecord
 
 
 class Connection:
@@ -37,6 +39,7 @@ class Connection:
         self.name = name
         self.ended: asyncio.Future[None] = loop.create_future()
         """Done when the instance has gone, or this connection was closed."""
+        self._finishing = False
         self._instance = instance
         self._loop = loop
         loop.add_reader(instance.connection.fileno(), self._hear)
@@ -47,6 +50,9 @@ class Connection:
             while True:
                 packet = control.hear(self._instance.connection)
                 if packet is None:
+                    if self._instance.process is not None and not self._finishing:
+                        # Its supervisor was killed, and nobody else is left to clean up.
+                        shutil.rmtree(self.run, ignore_errors=True)
                     self._end()
                     return
                 if packet[0] == "look":
@@ -61,6 +67,7 @@ class Connection:
 
     def finish(self) -> None:
         """Ask the instance to end, when what is under way has ended."""
+        self._finishing = True
         control.say(self._instance.connection, "finish")
 
     def reload(self) -> None:
@@ -101,6 +108,14 @@ async def open_connection(instance: Instance) -> Connection:
         if verb == "refused":  # an exception of our own child's
             refusal: Exception = pickle.loads(bytes.fromhex(text))
             raise refusal
+
+
+async def list_objects(caller: Caller, class_name: str | None, limit: int) -> list[ObjectRecord]:
+    """Ask all hosts which objects have storage, of a class or of all; at most `limit`."""
+    found: list[ObjectRecord] = []
+    for link in caller.links:
+        found += await caller.objects(link.host, limit - len(found), class_name)
+    return found
 
 
 async def _readable(loop: asyncio.AbstractEventLoop, descriptor: int) -> None:

@@ -19,15 +19,16 @@ from runtime.roster import Roster, State, endpoint
 from runtime.wire import messages as m
 from runtime.wire.codec import decode, encode, unpack, unpack_error
 from runtime.wire.link import describe
-from workers.errors import HostLost
+from workers.errors import HostLost, RuntimeClosed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from runtime.wire.codec import Frame, Parcel
     from runtime.wire.messages import Message, Target
 
-LOOK_MS = 50
+LOOK_MS = 10
 """Milliseconds without an answer after which to look whether the host still lives."""
 
 
@@ -44,6 +45,7 @@ class Lane:
         roster: Roster,
         run: Path,
         identity: bytes,
+        has_ended: Callable[[], bool],
     ) -> None:
         self.lock = threading.Lock()
         """Held by the thread that uses the lane."""
@@ -51,6 +53,7 @@ class Lane:
         self._roster = roster
         self._run = run
         self._identity = identity
+        self._has_ended = has_ended
         self._sockets: dict[int, tuple[int, zmq.Socket[bytes]]] = {}
         self._number = 0
 
@@ -95,6 +98,11 @@ class Lane:
             try:
                 first = socket.recv()
             except zmq.Again:
+                if self._has_ended():
+                    raise RuntimeClosed(
+                        f"the instance ended while it ran {describe(target, method)}",
+                        durable_object_id=target[1].hex(),
+                    ) from None
                 if last_look:
                     self._forget(host)
                     raise HostLost(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 import uvloop
 
 from runtime.bindings import Env
-from runtime.client.connection import Connection, open_connection
+from runtime.client.connection import Connection, list_objects, open_connection
 from runtime.client.instance import Instance, find
 from runtime.client.lane import Lane, NotStarted
 from runtime.client.options import options
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from runtime.wire.codec import Parcel
     from runtime.wire.link import Link
     from runtime.wire.messages import Target
+    from runtime.storage import ObjectRecord
     from workers import DurableObject, WorkerEntrypoint
 
 _EXTRA_SECONDS = 5.0
@@ -66,7 +67,11 @@ class Calls:
         self._loop = loop
         self._connection = connection
         self._lane = Lane(
-            connection.context, connection.roster, connection.run, connection.name + LANE
+            connection.context,
+            connection.roster,
+            connection.run,
+            connection.name + LANE,
+            connection.ended.done,
         )
         self._lock = threading.Lock()
         self._queue: deque[tuple[Pending, Target | None, str, Parcel]] = deque()
@@ -151,6 +156,13 @@ class Calls:
             status_text=response.status_text,
             headers=response.headers,
         )
+
+    def objects(self, class_name: str | None, limit: int) -> list[ObjectRecord]:
+        """Ask all hosts for their objects."""
+        if self.closed:
+            raise RuntimeClosed("the runtime is closed")
+        asking = list_objects(self._connection.caller, class_name, limit)
+        return asyncio.run_coroutine_threadsafe(asking, self._loop).result()
 
     def close(self) -> None:
         """Refuse further calls, and close the lane when its thread has left it."""
@@ -249,6 +261,10 @@ class Runtime:
         if not isinstance(request, Request) or init:
             request = Request(request, **init)
         return self._calls.fetch(None, request)
+
+    def objects(self, class_name: str | None = None, *, limit: int = 1000) -> list[ObjectRecord]:
+        """Return objects that have stored something, of a class or of all, at most `limit`."""
+        return self._calls.objects(class_name, limit)
 
     def status(self) -> list[HostStatus]:
         """Who the hosts are and how they fare."""

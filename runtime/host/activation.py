@@ -29,10 +29,10 @@ from workers.body import take_content
 from workers.errors import ObjectReset, RoostError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-    from contextvars import Context
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from runtime.host.channel import Channel
+    from runtime.host.entrypoint import Entrypoint
     from runtime.host.host import Host
     from runtime.ids import ObjectId
     from runtime.storage import ObjectStorage
@@ -286,9 +286,7 @@ class Activation:
         assert incoming is not None
         incoming.close()
         try:
-            message = response_message(
-                channel, call, value, f"{self.class_name}.fetch()", self.host.context_of(self)
-            )
+            message = response_message(channel, call, value, self, f"{self.class_name}.fetch()")
         except Exception as error:
             self.failed(ticket, error)
         else:
@@ -451,13 +449,30 @@ def relaxed(fetch: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def response_message(
-    channel: Channel, call: int, value: Any, where: str, context: Context
+    channel: Channel, call: int, value: Any, owner: Activation | Entrypoint, where: str
 ) -> Message:
     """Build the RESPONSE of what a fetch() returned. Raises TypeError if it is no Response."""
     if not isinstance(value, Response):
         raise TypeError(f"{where} must return a Response, and returned {type(value).__name__}")
     content: Any = take_content(value)
     if content is not None and type(content) is not bytes:
-        content = channel.streams.send(content, context)
+        context = owner.host.context_of(owner)
+        content = channel.streams.send(_confirmed(content, owner), context)
     headers = value.headers.raw()
     return (m.RESPONSE, call, value.status, value.status_text, headers, content)
+
+
+async def _confirmed(
+    content: AsyncIterator[bytes], owner: Activation | Entrypoint
+) -> AsyncIterator[bytes]:
+    """Let each piece of a body out only when what was written before it is durable."""
+    try:
+        async for piece in content:
+            waiting = owner.confirm()
+            if waiting is not None:
+                await waiting
+            yield piece
+    finally:
+        close = getattr(content, "aclose", None)
+        if close is not None:
+            await close()

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 class Entrypoint:
     """Runs the calls of the entrypoint of one host."""
 
-    __slots__ = ("_host", "_kept", "_running", "env", "event", "gate")
+    __slots__ = ("_kept", "_running", "env", "event", "gate", "host")
 
     def __init__(self, host: Host) -> None:
-        self._host = host
+        self.host = host
         self._kept: set[asyncio.Future[Any]] = set()
         self._running: dict[Ticket, asyncio.Task[None]] = {}
         self.gate = InputGate(host.loop.create_future)
@@ -44,14 +44,14 @@ class Entrypoint:
         self, ticket: Ticket, method: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None
     ) -> None:
         """Run a call."""
-        if len(self._running) >= self._host.limits.mailbox:
-            self.failed(ticket, self._host.overloaded("the worker's entrypoint"))
+        if len(self._running) >= self.host.limits.mailbox:
+            self.failed(ticket, self.host.overloaded("the worker's entrypoint"))
             return
-        self._host.stage.run(self, ticket, self._start, (method, args, kwargs or {}), None)
+        self.host.stage.run(self, ticket, self._start, (method, args, kwargs or {}), None)
 
     def _start(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Make the instance and call its method; user code, both of them."""
-        cls = self._host.script.entrypoint
+        cls = self.host.script.entrypoint
         if cls is None:
             raise ScriptError(
                 "the worker has no entrypoint: define a class Default(WorkerEntrypoint)"
@@ -70,8 +70,7 @@ class Entrypoint:
         try:
             if incoming is not None:
                 incoming.close()
-                context = self._host.context_of(self)
-                message = response_message(channel, call, value, "Default.fetch()", context)
+                message = response_message(channel, call, value, self, "Default.fetch()")
                 channel.post(message)
             elif type(value) in PLAIN:
                 channel.post((m.RESULT, call, value))
@@ -93,29 +92,29 @@ class Entrypoint:
         """Take note that a call waits."""
         self._running[ticket] = task
         ticket[0].under_way[ticket[1]] = task.cancel
-        self._host.waiting += 1
+        self.host.waiting += 1
 
     def released(self, ticket: Ticket) -> None:
         """Take note that a call that waited is about to end."""
         del self._running[ticket]
         del ticket[0].under_way[ticket[1]]
-        self._host.waiting -= 1
+        self.host.waiting -= 1
 
     def confirm(self) -> None:
         """Return None: an entrypoint writes nothing that could be lost."""
 
     def wait_until(self, awaitable: Awaitable[object]) -> None:
         """Go on with something after the response."""
-        keep(self._host, self._kept, awaitable, "the worker's entrypoint")
+        keep(self.host, self._kept, awaitable, "the worker's entrypoint")
 
     def call(
         self, target: Target | None, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Reply:
         """Call an object."""
-        return self._host.caller.call(target, method, args, kwargs)
+        return self.host.caller.call(target, method, args, kwargs)
 
     submit = call
 
     def fetch(self, target: Target | None, request: Request) -> Reply:
         """Send a request to an object."""
-        return self._host.caller.fetch(target, request)
+        return self.host.caller.fetch(target, request)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from contextvars import copy_context
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from runtime.host.activation import Incoming
@@ -23,9 +24,9 @@ from runtime.host.entrypoint import Entrypoint
 from runtime.host.slots import Slots
 from runtime.host.turns import Stage
 from runtime.wire import messages as m
-from runtime.wire.codec import decode, pack_error, unpack
+from runtime.wire.codec import decode, pack, pack_error, unpack
 from workers.current import current_event
-from workers.errors import Overloaded, RoostError, RuntimeClosed, WireError
+from workers.errors import Overloaded, RoostError, RuntimeClosed, StorageError, WireError
 from workers.request import request_from_parts
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Host:
         self.calls = 0
         self.on_sent: Callable[[], None] = lambda: None
         """Called after messages were sent; the listener looks again then."""
-        self._slots = Slots(data, roster.slots, config.durability)
+        self._slots = Slots(data, roster.slots, roster.hosts, config.durability)
         self._router = router
         self._roster = roster
         self._channels: dict[bytes, Channel] = {}
@@ -259,12 +260,26 @@ class Host:
             inflow = channel.streams.receive(body) if isinstance(body, int) else None
             request = request_from_parts(method, url, headers, inflow or body)
             self._deliver(channel, call, target, "fetch", (request,), None, Incoming(inflow))
+        elif kind == m.OBJECTS:
+            self._list_objects(channel, message)
         elif kind == m.CANCEL:
             cancel = channel.under_way.get(message[1])
             if cancel is not None:
                 cancel()
         elif kind != m.HELLO:
             channel.streams.handle(message)
+
+    def _list_objects(self, channel: Channel, message: Message) -> None:
+        _, call, limit, class_name = message
+        if self.closed or (self.leaving and not channel.is_peer):
+            channel.post((m.REFUSED, call))
+            return
+        try:
+            records = list(islice(self._slots.objects(self.number, class_name), limit))
+        except StorageError as error:
+            channel.post((m.ERROR, call, pack_error(error, None)))
+        else:
+            channel.post((m.RESULT_PACKED, call, pack(records)[0], 0))
 
     def overloaded(self, who: str) -> Overloaded:
         """Return the error of an event that is one too many."""

@@ -12,13 +12,30 @@ from collections.abc import Iterable, Mapping
 from operator import index
 from typing import Any, Final, NamedTuple
 
-__all__ = ["KEY_BYTES", "KeyRange", "key_range", "key_text", "keys_of", "read_options"]
+__all__ = [
+    "KEY_BYTES",
+    "NOTHING",
+    "KeyRange",
+    "entries_to_put",
+    "key_range",
+    "key_text",
+    "keys_of",
+    "read_options",
+]
 
 KEY_BYTES: Final = 2048
 """The longest key, in bytes of UTF-8; Cloudflare's limit for key-value classes."""
 
 ABOVE_ALL_KEYS: Final = b"\xff"
 """Sorts after every key: no UTF-8 text begins with this byte."""
+
+NOTHING: Final = object()
+"""An argument that was not given, where None is a value."""
+
+_PUT_SHAPE: Final = (
+    "put() may only be called with a single key-value pair and optional options as put(key, value, "
+    "options) or with multiple key-value pairs and optional options as put(entries, options)"
+)
 
 _READ: Final = ("allowConcurrency", "noCache")
 _WRITE: Final = (*_READ, "allowUnconfirmed")
@@ -78,6 +95,26 @@ def keys_of(keys: Any) -> list[str] | None:
     if not isinstance(keys, Iterable):
         return None
     return sorted({key_text(key) for key in keys})
+
+
+def entries_to_put(
+    key: Any, value: Any, options: Any, keywords: Mapping[str, Any]
+) -> list[tuple[str, Any]]:
+    """Return what `put(key, value, options)` or `put(entries, options)` writes, keys checked.
+
+    TypeError when the call has neither shape; otherwise raises as `key_text` and `read_options`.
+    """
+    if isinstance(key, Mapping):
+        if options is not None:
+            raise TypeError(_PUT_SHAPE)
+        read_options("put", None if value is NOTHING else value, keywords)
+        return [(key_text(name), its) for name, its in key.items()]
+    if keys_of(key) is not None:
+        raise TypeError(_PUT_SHAPE)
+    if value is NOTHING:
+        raise TypeError("put() called with undefined value.")
+    read_options("put", options, keywords)
+    return [(key_text(key), value)]
 
 
 def read_options(method: str, given: Any, keywords: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ each file once, and then tells every storage how it ended. A file that fails to 
 fails the objects that had changes in it, and no others. No loop and no thread in here: the host
 calls `start_round` and `end_round` on its loop and `Round.sync` on its sync thread.
 
-Marks gather while a round is under way. Rounds end in the order in which they started.
+One round is under way at a time; marks gather for the next meanwhile.
 """
 
 from __future__ import annotations
@@ -72,10 +72,11 @@ class Round:
 class CommitGroup:
     """See the module's text. Belongs to its host's loop."""
 
-    __slots__ = ("_marked",)
+    __slots__ = ("_marked", "_under_way")
 
     def __init__(self) -> None:
         self._marked: dict[ObjectStorage, None] = {}
+        self._under_way: Round | None = None
 
     def mark(self, storage: ObjectStorage) -> None:
         """Take a storage that has written into the next round."""
@@ -85,8 +86,11 @@ class CommitGroup:
         """Commit what all marked storages have written, and return the round to be synced.
 
         A storage that was reset since it was marked has lost writes: it fails in this round, so
-        that nothing that was said after those writes gets out.
+        that nothing that was said after those writes gets out. RuntimeError while a round is under
+        way: were its sync to fail, what the next one commits could be built upon nothing.
         """
+        if self._under_way is not None:
+            raise RuntimeError("the round before has not ended")
         marked, self._marked = self._marked, {}
         parts: dict[SlotFile, _Part] = {}
         failures: dict[int, Exception] = {}
@@ -110,7 +114,8 @@ class CommitGroup:
                 part.file.commit([change for _, change in part.taken])
             except Exception as error:
                 part.error = error
-        return Round(list(parts.values()), failures)
+        self._under_way = Round(list(parts.values()), failures)
+        return self._under_way
 
     def end_round(self, ended: Round, error: BaseException | None = None) -> dict[int, Exception]:
         """Tell the round's storages how it ended; return the causes of those that failed.
@@ -118,6 +123,9 @@ class CommitGroup:
         By `id()` of the storage. `error` is what `Round.sync()` itself died of, if it did: then
         nothing of the round is known to be durable.
         """
+        if ended is not self._under_way:
+            raise RuntimeError("this round is not under way")
+        self._under_way = None
         failures = ended._failures  # noqa: SLF001 - the round is this group's own
         for part in ended._parts:  # noqa: SLF001
             cause = part.error

@@ -11,37 +11,33 @@ activation; semantics are Cloudflare's, https://developers.cloudflare.com/durabl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from contextlib import closing
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from runtime.storage.arguments import (
     KEY_BYTES,
+    NOTHING,
+    entries_to_put,
     key_range,
     key_text,
     keys_of,
     read_options,
 )
-from runtime.storage.values import Packed, hold, reveal, unpack
+from runtime.storage.values import hold, reveal, unpack
 from runtime.storage.write_set import ABSENT, UNKNOWN, WriteSet, merge
 from workers.errors import ObjectReset
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Generator
 
     from runtime.config import Limits
     from runtime.ids import ObjectId
+    from runtime.storage.arguments import KeyRange
     from runtime.storage.slot_file import SlotFile
     from runtime.storage.write_set import Change
 
 __all__ = ["ObjectStorage"]
-
-_NOTHING: Final = object()
-
-_PUT_SHAPE: Final = (
-    "put() may only be called with a single key-value pair and optional options as put(key, value, "
-    "options) or with multiple key-value pairs and optional options as put(entries, options)"
-)
 
 
 class ObjectStorage:
@@ -91,47 +87,46 @@ class ObjectStorage:
         """
         if options is not None or more:
             read_options("get", options, more)
-        # 0.3 µs for a scalar that memory knows.
-        held = self._known.get(key, UNKNOWN) if type(key) is str else UNKNOWN
-        if held is UNKNOWN or held is ABSENT or type(held) is Packed:
+        if type(key) is not str:
             keys = keys_of(key)
-            if keys is None:
-                found = self._get(key_text(key))
-                return None if found is ABSENT else found
-            values = ((name, self._get(name)) for name in keys)
-            return {name: value for name, value in values if value is not ABSENT}
-        return held
+            if keys is not None:
+                values = ((name, self._get(name)) for name in keys)
+                return {name: value for name, value in values if value is not ABSENT}
+        elif (held := self._known.get(key, UNKNOWN)) is not UNKNOWN:
+            # What memory knows needs no check of the key.
+            return None if held is ABSENT else reveal(key, held)
+        value = self._get(key_text(key))
+        return None if value is ABSENT else value
 
     async def put(
-        self, key: Any, value: Any = _NOTHING, options: Any = None, /, **more: Any
+        self, key: Any, value: Any = NOTHING, options: Any = None, /, **more: Any
     ) -> None:
         """Write one value, `put(key, value)`, or every one of a dict, `put(entries)`; all or none.
 
         None is a value like any other. Raises TypeError when a value cannot be pickled, ValueError
         when a key (2,048 bytes of UTF-8) or a value is too large.
         """
-        if isinstance(key, Mapping):
-            if options is not None:
-                raise TypeError(_PUT_SHAPE)
-            if value is not _NOTHING:
-                options = value
-            entries = [(key_text(name), its) for name, its in key.items()]
-        elif value is _NOTHING:
-            raise TypeError("put() called with undefined value.")
-        elif type(key) is str and key.isascii() and len(key) <= KEY_BYTES:
-            entries = [(key, value)]
-        else:
-            if keys_of(key) is not None:
-                raise TypeError(_PUT_SHAPE)
-            entries = [(key_text(key), value)]
-        if options is not None or more:
-            read_options("put", options, more)
         limit = self._value_bytes
-        held = [(name, hold(name, its, limit)) for name, its in entries]
-        if held and not self._pending:
+        if (
+            type(key) is str
+            and value is not NOTHING
+            and options is None
+            and not more
+            and key.isascii()
+            and len(key) <= KEY_BYTES
+        ):
+            # Nearly every put is this one, and takes half the time of the general way below.
+            held = hold(key, value, limit)
+            if not self._pending:
+                self._begin()
+            self._known[key] = self._pending[key] = held
+            return
+        entries = entries_to_put(key, value, options, more)
+        checked = [(name, hold(name, its, limit)) for name, its in entries]
+        if checked:
             self._begin()
-        for name, its in held:
-            self._known[name] = self._pending[name] = its
+        for name, held in checked:
+            self._writes.put(name, held)
 
     async def delete(self, key: Any, options: Any = None, /, **more: Any) -> Any:
         """Delete a key and return whether it was there; of several, return how many were."""
@@ -154,18 +149,12 @@ class ObjectStorage:
         self._check()
         wanted = key_range(read_options("list", options, more))
         overlay = self._writes.overlay(wanted)
-        if self._writes.hollow:
-            rows = iter(())
-        else:
-            limit = None if overlay else wanted.limit  # the overlay may hide rows
-            rows = self.file.scan(self._id.raw, wanted.start, wanted.end, wanted.reverse, limit)
+        limit = None if overlay else wanted.limit  # the overlay may hide rows
         result = {}
-        try:
+        with closing(self._rows(wanted, limit)) as rows:
             for raw, held in islice(merge(rows, overlay, reverse=wanted.reverse), wanted.limit):
                 key = raw.decode()
                 result[key] = reveal(key, held)
-        finally:
-            rows.close()
         return result
 
     async def delete_all(self, options: Any = None, /, **more: Any) -> None:
@@ -241,6 +230,13 @@ class ObjectStorage:
             value, held = unpack(key, data)
         self._writes.learn(key, held)
         return value
+
+    def _rows(
+        self, wanted: KeyRange, limit: int | None
+    ) -> Generator[tuple[bytes, bytes], None, None]:
+        """Yield what the file has in a range, unless all of it is void."""
+        if not self._writes.hollow:
+            yield from self.file.scan(self._id.raw, wanted.start, wanted.end, wanted.reverse, limit)
 
     def _contains(self, key: str) -> bool:
         held = self._writes.find(key)

@@ -6,8 +6,9 @@ is in the kernel's memory. Nothing may be acknowledged before `sync()`, one fdat
 which another thread makes: then every commit made before it is on disk, as with `synchronous=FULL`,
 for one disk wait however many commits there were. A power cut before it cuts the log's end off at a
 transaction's border (frames carry checksums). Checkpoints copy the log into the main file, and
-SQLite syncs both around that. "relaxed" leaves the fdatasync out: a power cut may then take the
-last commits, and never the file's integrity.
+SQLite syncs both around that. Opening makes one, so that what a dead owner left unsynced is durable
+before anybody reads it. "relaxed" leaves the fdatasync out: a power cut may then take the last
+commits, and never the file's integrity.
 
 The file has one owner, the host (a lock file, and SQLite's exclusive lock); all methods belong to
 its loop's thread, except `sync`. No other descriptor of the main file is ever opened in the
@@ -29,8 +30,9 @@ from runtime.ids import ObjectId
 from workers.errors import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from pathlib import Path
+    from typing import Any
 
     from runtime.storage.write_set import Change
 
@@ -160,6 +162,7 @@ class SlotFile:
                 f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}; "
                 f"PRAGMA journal_size_limit = {LOG_KEPT_BYTES}"
             ).fetchall()
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             if version == 0:
                 connection.execute(_SCHEMA).fetchall()
         except apsw.Error as cause:
@@ -198,7 +201,7 @@ class SlotFile:
         end: bytes = b"\xff",
         reverse: bool = False,
         limit: int | None = None,
-    ) -> Iterator[tuple[bytes, bytes]]:
+    ) -> Generator[tuple[bytes, bytes], None, None]:
         """Yield (key, value) of an object in byte order of the keys, a row at a time.
 
         From `start` up to, and without, `end`; the last first when `reverse`. Exhaust or close it
@@ -246,40 +249,19 @@ class SlotFile:
         They survive the process's death at once, and a power cut after the next `sync()`. Any
         failure leaves the file as it was, and raises StorageError.
         """
-        wipes: list[tuple[bytes]] = []
-        forgets: list[tuple[bytes]] = []
-        registers: list[tuple[bytes, str, str | None, float]] = []
-        deletes: list[tuple[bytes, bytes]] = []
-        puts: list[tuple[bytes, bytes, bytes]] = []
         if self._unsound:
             self._mend()
         cursor = self._cursor
         try:
-            for change in changes:
-                if change.wipe:
-                    wipes.append((change.object_id,))
-                    if not change.puts:
-                        forgets.append((change.object_id,))
-                if change.register:
-                    now = self._clock()
-                    registers.append((change.object_id, change.class_name, change.name, now))
-                deletes += change.deletes
-                puts += change.puts
-            puts.sort()
+            statements = _statements(changes, self._clock())
             cursor.execute("BEGIN IMMEDIATE")
-            for sql, rows in (
-                (_WIPE, wipes),
-                (_FORGET, forgets),
-                (_REGISTER, registers),
-                (_DELETE, deletes),
-                (_PUT, puts),
-            ):
-                if rows:
-                    cursor.executemany(sql, rows)
+            for sql, rows in statements:
+                cursor.executemany(sql, rows)
             cursor.execute("COMMIT")
         except BaseException as cause:
-            if self._connection.in_transaction:  # SQLite itself rolls back for a full disk
-                cursor.execute("ROLLBACK")
+            with suppress(apsw.Error):
+                if self._connection.in_transaction:  # SQLite itself rolls back for a full disk
+                    cursor.execute("ROLLBACK")
             if not isinstance(cause, Exception):
                 raise
             raise StorageError(f"slot file {self.path} cannot be written: {cause}") from cause
@@ -322,28 +304,17 @@ class SlotFile:
     def _mend(self) -> None:
         """Make the file sound after a failed sync; StorageError, and no use of it, until it is.
 
-        The log's tail may be on disk or lost, and a later fdatasync would not tell. So the log is
-        read anew up to the last whole transaction, and all of it goes, synced, into the main file.
+        The log's tail may be on disk or lost, and a later fdatasync would not tell. So the file is
+        opened anew: SQLite reads the log up to its last whole transaction, and the checkpoint
+        brings all of that, synced, into the main file.
         """
-        try:
-            with suppress(apsw.ConnectionClosedError):
-                self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-            self._connection.close(True)
-            self._connection = self._connect()
-            self._cursor = self._connection.cursor()
-            busy = self._cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").get[0]
-        except apsw.Error as cause:
-            raise StorageError(f"slot file {self.path} failed to sync: {cause}") from cause
-        if busy:
-            raise StorageError(
-                f"slot file {self.path} failed to sync, and something still reads it"
-            )
+        self._disconnect()
+        self._connection = self._connect()
+        self._cursor = self._connection.cursor()
         self._unsound = False
 
-    def close(self) -> None:
-        """Checkpoint and close the file, and give up its ownership. May be called again."""
-        if self._owned < 0:
-            return
+    def _disconnect(self) -> None:
+        """Close the connection; an unsound log is left as it is, for the next opening."""
         try:
             if self._unsound:
                 with suppress(apsw.ConnectionClosedError):
@@ -351,6 +322,13 @@ class SlotFile:
             self._connection.close(True)
         except apsw.Error as cause:
             raise StorageError(f"slot file {self.path} cannot be closed: {cause}") from cause
+
+    def close(self) -> None:
+        """Checkpoint and close the file, and give up its ownership. May be called again."""
+        if self._owned < 0:
+            return
+        try:
+            self._disconnect()
         finally:
             with self._syncing:
                 if self._log_fd is not None:
@@ -358,6 +336,33 @@ class SlotFile:
                     self._log_fd = None
             os.close(self._owned)
             self._owned = -1
+
+
+def _statements(changes: Iterable[Change], now: float) -> list[tuple[str, list[Any]]]:
+    """Return the statements that make the changes, in order, each with its rows."""
+    wipes: list[tuple[bytes]] = []
+    forgets: list[tuple[bytes]] = []
+    registers: list[tuple[bytes, str, str | None, float]] = []
+    deletes: list[tuple[bytes, bytes]] = []
+    puts: list[tuple[bytes, bytes, bytes]] = []
+    for change in changes:
+        if change.wipe:
+            wipes.append((change.object_id,))
+            if not change.puts:
+                forgets.append((change.object_id,))
+        if change.register:
+            registers.append((change.object_id, change.class_name, change.name, now))
+        deletes += change.deletes
+        puts += change.puts
+    puts.sort()
+    statements: list[tuple[str, list[Any]]] = [
+        (_WIPE, wipes),
+        (_FORGET, forgets),
+        (_REGISTER, registers),
+        (_DELETE, deletes),
+        (_PUT, puts),
+    ]
+    return [(sql, rows) for sql, rows in statements if rows]
 
 
 def _own(path: Path) -> int:

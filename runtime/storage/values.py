@@ -82,6 +82,7 @@ def unpack(key: str, data: bytes) -> tuple[Any, Any]:
 
 
 def _pickle(key: str, value: Any) -> bytes:
+    data: bytes
     try:
         try:
             data = pickle.dumps(value, _PROTOCOL)
@@ -89,9 +90,10 @@ def _pickle(key: str, value: Any) -> bytes:
             # A class of `__main__` that came here by value cannot be found by its name.
             if "__main__" not in str(cause):
                 raise
-            return cloudpickle.dumps(value, _PROTOCOL)
-        if b"__main__" in data:
             data = cloudpickle.dumps(value, _PROTOCOL)
+        else:
+            if b"__main__" in data:
+                data = cloudpickle.dumps(value, _PROTOCOL)
     except MemoryError:
         raise
     except Exception as cause:

@@ -208,6 +208,7 @@ class WriteSet:
         self.pending.clear()
         self._unsynced.clear()
         self.wiped = False
+        self._hollow = None
 
     def _trim(self) -> None:
         known, pinned = self.known, {**self._unsynced, **self.pending}

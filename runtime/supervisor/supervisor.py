@@ -40,6 +40,9 @@ _log = logging.getLogger("roost")
 QUICK = 1.0
 """Seconds: a host that dies sooner after its start counts towards a crash loop."""
 
+PARENT_SECONDS = 0.5
+"""Between two looks at whether the embedding program still lives."""
+
 CRASHES = 8
 """So many quick deaths of one host in a row end the instance."""
 
@@ -102,6 +105,7 @@ class Supervisor:
         (self._directories.run / "worker").write_bytes(pickle.dumps(self._worker.config))
         if self._parent is not None:
             self._watch_client(self._parent)
+            self._watch_parent(os.getppid())
         for number in range(self._hosts):
             self._start_host(number)
         try:
@@ -492,6 +496,13 @@ class Supervisor:
                     self.reload()
                 elif verb == "finish":
                     self._stop(grace=self._worker.config.limits.grace_s)
+
+    def _watch_parent(self, pid: int) -> None:
+        """End with the program, also when a fork of it keeps the connection open."""
+        if os.getppid() != pid:
+            self._stop(grace=0.0)
+        else:
+            self._later(PARENT_SECONDS, partial(self._watch_parent, pid))
 
     def _client_gone(self, connection: socket.socket) -> None:
         self._selector.unregister(connection)

@@ -206,6 +206,13 @@ class Caller:
         reply.link.post_call(reply, message)
         return reply
 
+    def objects(self, host: int, limit: int, class_name: str | None) -> Reply:
+        """Ask a host which objects have storage. The future has a list of ObjectRecord."""
+        link = self.links[host]
+        reply = Reply(loop=self._loop)
+        link.post_call(reply, (m.OBJECTS, link.number(reply), limit, class_name))
+        return reply
+
     def carry(self, carrier: Carrier) -> Link:
         """Carry the calls of a host to itself by something else than a socket."""
         link = self.links[self._own_host]

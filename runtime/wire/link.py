@@ -33,7 +33,6 @@ WINDOW = 8_192
 LIMIT = 1_000_000
 """Calls that may wait for the window; one more is refused as overloaded."""
 
-_CALLS = frozenset({m.CALL, m.CALL_PACKED, m.FETCH})
 _NO_FRAMES: Sequence[Frame] = ()
 
 
@@ -174,7 +173,7 @@ class Link:
         if self._dropped:
             dropped, self._dropped = self._dropped, set()
             # One with frames of its own goes out all the same: the frames are in order.
-            out = [o for o in out if o[0] not in _CALLS or o[1] not in dropped or _has_frames(o)]
+            out = [o for o in out if o[0] not in m.CALLS or o[1] not in dropped or _has_frames(o)]
             out.extend((m.CANCEL, call) for call in dropped)
         self._sent = self._numbers
         self._carrier.send(out, frames)
@@ -237,8 +236,8 @@ class Link:
     def _hold(self, call: int) -> None:
         """Keep a refused call, and all calls after it, for the next generation."""
         if self._held is None:
-            self._held = [o for o in self._out if o[0] in _CALLS]
-            self._out = [o for o in self._out if o[0] not in _CALLS]
+            self._held = [o for o in self._out if o[0] in m.CALLS]
+            self._out = [o for o in self._out if o[0] not in m.CALLS]
             self._frames = []
         entry = self.unanswered.get(call)
         if entry is not None:
@@ -260,7 +259,7 @@ class Link:
     def lost(self, why: str) -> None:
         """Fail the calls that were sent; keep those that were not, for the next generation."""
         self._carrier = None
-        self._held = [*(self._held or ()), *(o for o in self._out if o[0] in _CALLS)]
+        self._held = [*(self._held or ()), *(o for o in self._out if o[0] in m.CALLS)]
         self._out = []
         self._frames = []
         kept = {o[1] for o in self._held}
@@ -314,6 +313,8 @@ def _set_packed(reply: Waiter, data: bytes, buffers: Sequence[Frame]) -> None:
 
 
 def _host_lost(message: Message, why: str) -> HostLost:
+    if message[0] == m.OBJECTS:
+        return HostLost(f"{why} while it listed its objects; call again")
     return HostLost(
         f"{why} while it ran {describe(message[2], message[3])}; call again",
         durable_object_id=message[2][1].hex() if message[2] is not None else None,

@@ -14,6 +14,7 @@ directory (0700) can connect at all, which is why both sides may unpickle.
 | CALL | call, target, method, args, kwargs or None | caller | plain arguments, as they are |
 | CALL_PACKED | call, target, method, data, buffers | caller | pickled (args, kwargs) |
 | FETCH | call, target, method, url, headers, body | caller | an HTTP request for fetch() |
+| OBJECTS | call, limit, class name or None | caller | which objects have storage in this host |
 | CANCEL | call | caller | nobody waits for this call any more |
 | RESULT | call, value | host | a plain result |
 | RESULT_PACKED | call, data, buffers | host | a pickled result |
@@ -52,6 +53,10 @@ PULL = 11
 CHUNK = 12
 END = 13
 STOP = 14
+OBJECTS = 15
+
+CALLS = frozenset({CALL, CALL_PACKED, FETCH, OBJECTS})
+"""What a host answers, once, by the number of the call."""
 
 Target: TypeAlias = tuple[str, bytes, str | None]
 """Class name, id and name of an object; one tuple a stub, so that a batch holds it once."""
