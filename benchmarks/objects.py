@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from workers import DurableObject
 
 
 class Counter(DurableObject):
     """Counts in memory: what is measured is the call, not the work."""
 
-    def __init__(self, ctx: object, env: object) -> None:
+    def __init__(self, ctx: Any, env: Any) -> None:
         super().__init__(ctx, env)
         self.total = 0
 

@@ -99,18 +99,17 @@ def show(name: str, machine: Mapping[str, object], report: Report) -> None:
     console = Console()
     console.print(f"[bold]{name}[/]  " + ", ".join(f"{k} {v}" for k, v in machine.items()))
     table = Table("what", "system")
-    for column in ("median", "lowest", "highest"):
-        table.add_column(column, justify="right")
+    table.add_column("median", justify="right")
     table.add_column("unit")
+    table.add_column("lowest to highest", justify="right")
     for found in report.results:
         low, high = found.spread
         table.add_row(
             found.name,
             found.system,
             f"[bold]{readable(found.value)}[/]",
-            readable(low),
-            readable(high),
             found.unit,
+            f"{readable(low)} .. {readable(high)}",
         )
     console.print(table)
     for target in report.targets:

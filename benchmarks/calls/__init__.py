@@ -55,9 +55,11 @@ def round_trips(turns: int, calls: int) -> tuple[list[Result], list[Target]]:
     systems = ("raw pyzmq", "Roost")
     p50: dict[str, list[float]] = {system: [] for system in systems}
     p99: dict[str, list[float]] = {system: [] for system in systems}
-    with tempfile.TemporaryDirectory() as data, raw() as pair, Runtime(
-        objects={"COUNTERS": Counter}, data_dir=data, hosts=1
-    ) as rt:
+    with (
+        tempfile.TemporaryDirectory() as data,
+        raw() as pair,
+        Runtime(objects={"COUNTERS": Counter}, data_dir=data, hosts=1) as rt,
+    ):
         counter = rt.env.COUNTERS.getByName("one")
 
         def roost(count: int) -> list[float]:
@@ -161,7 +163,5 @@ async def many_objects(turns: int, calls: int, objects: int) -> Result:
         async with AsyncRuntime(objects={"COUNTERS": Counter}, data_dir=data, hosts=2) as rt:
             counters = [rt.env.COUNTERS.getByName(str(number)) for number in range(objects)]
             methods = [counter.increment for counter in counters]
-            rates = [
-                await calls_a_second(window(methods, calls), calls) for _ in range(turns + 1)
-            ]
+            rates = [await calls_a_second(window(methods, calls), calls) for _ in range(turns + 1)]
     return result(f"{objects:,} objects, pipelined", "Roost", rates[1:], "calls/s")

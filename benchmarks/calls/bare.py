@@ -24,14 +24,19 @@ if TYPE_CHECKING:
     Batch = list[tuple[Any, ...]]
 
 
+def readable(socket: zmq.Socket[bytes]) -> bool:
+    """Whether a message waits; to be asked after every send, which can take its edge."""
+    return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+
+
 def serve(endpoint: str) -> None:
     """Run the calls of one counter, for ever. In a process of its own."""
-    router = zmq.Context.instance().socket(zmq.ROUTER)
+    router: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
     router.bind(endpoint)
     counter = Counter(None, None)
 
     def drain() -> None:
-        while router.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while readable(router):
             identity, frame = router.recv_multipart()
             answers = []
             for _, call, _, method, args, _ in pickle.loads(frame):
@@ -39,7 +44,7 @@ def serve(endpoint: str) -> None:
             router.send_multipart([identity, pickle.dumps(answers, 5)])
 
     loop = uvloop.new_event_loop()
-    loop.add_reader(router.getsockopt(zmq.FD), drain)
+    loop.add_reader(int(router.getsockopt(zmq.FD)), drain)
     loop.call_soon(drain)
     loop.run_forever()
 
@@ -53,7 +58,7 @@ class Bare:
         self._number = 0
         self._out: Batch = []
         self._waiting: dict[int, asyncio.Future[Any]] = {}
-        self._loop.add_reader(socket.getsockopt(zmq.FD), self._drain)
+        self._loop.add_reader(int(socket.getsockopt(zmq.FD)), self._drain)
 
     def increment(self, by: int) -> asyncio.Future[Any]:
         """Call the counter."""
@@ -70,7 +75,7 @@ class Bare:
         self._drain()
 
     def _drain(self) -> None:
-        while self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while readable(self._socket):
             for _, number, value in pickle.loads(self._socket.recv()):
                 self._waiting.pop(number).set_result(value)
 
@@ -82,4 +87,4 @@ def bare() -> Iterator[Bare]:
         socket.connect(endpoint)
         connection = Bare(socket)
         yield connection
-        asyncio.get_running_loop().remove_reader(socket.getsockopt(zmq.FD))
+        asyncio.get_running_loop().remove_reader(int(socket.getsockopt(zmq.FD)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import zmq
 
@@ -23,9 +23,14 @@ WINDOW = 16
 """Batches under way."""
 
 
+def batch_of(size: int, by: int) -> list[tuple[Any, ...]]:
+    """Return so many calls. Their arguments are tuples of their own, as those of real calls are."""
+    return [(1, call, TARGET, "increment", (by,), None) for call in range(size)]
+
+
 def serve(endpoint: str) -> None:
     """Answer every call of every batch, for ever. In a process of its own."""
-    router = zmq.Context.instance().socket(zmq.ROUTER)
+    router: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
     router.bind(endpoint)
     total = 0
     while True:
@@ -47,9 +52,9 @@ class Raw:
         """Make calls one after another; returns the microseconds that each took."""
         socket, clock = self._socket, time.perf_counter_ns
         taken = []
-        for call in range(count):
+        for _ in range(count):
             began = clock()
-            socket.send(pickle.dumps([(1, call, TARGET, "increment", (1,), None)], 5))
+            socket.send(pickle.dumps(batch_of(1, 1), 5))
             pickle.loads(socket.recv())
             taken.append((clock() - began) / 1e3)
         return taken
@@ -62,8 +67,7 @@ class Raw:
             if number >= WINDOW:
                 pickle.loads(socket.recv())
             if number < count:
-                batch = [(1, call, TARGET, "increment", (1,), None) for call in range(size)]
-                socket.send(pickle.dumps(batch, 5))
+                socket.send(pickle.dumps(batch_of(size, 1), 5))
         return count / (time.perf_counter() - began)
 
 

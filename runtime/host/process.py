@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import ctypes
 import gc
-import logging
 import os
 import secrets
 import signal
@@ -74,7 +73,6 @@ def run_host(
         code = loop.run_until_complete(_main(number, generation, worker, directories, connection))
     except BaseException:
         control.say(connection, "failed", traceback.format_exc())
-        logging.getLogger("roost.host").exception("host %s cannot go on", number)
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()

@@ -68,7 +68,7 @@ class _Spare:
         self.waiting: Any = None
         self.wake: asyncio.Future[None] = loop.create_future()
         self.context: Context = copy_context()
-        self.task: asyncio.Task[None] = loop.create_task(_go_on(self), context=self.context)
+        self.task: asyncio.Task[None] = loop.create_task(_rest(self), context=self.context)
 
 
 class Stage:
@@ -143,6 +143,11 @@ class Stage:
 async def _wait_for(value: Awaitable[Any]) -> Any:
     """Make a coroutine of whatever else a method may return to be awaited."""
     return await value
+
+
+async def _rest(spare: _Spare) -> None:
+    """Be the coroutine of a spare's Task, which since Python 3.12 takes no generator."""
+    await _go_on(spare)
 
 
 @coroutine

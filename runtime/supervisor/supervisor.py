@@ -25,7 +25,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from runtime import control
-from runtime.host.process import FAILED_TO_START, run_host
+from runtime.host.process import run_host
 from runtime.roster import Identity, Roster, State, endpoint
 from runtime.supervisor.children import Child, Stage, describe_exit, fork
 
@@ -298,8 +298,8 @@ class Supervisor:
         if in_order:
             self._start_host(number)
             return
-        if code == FAILED_TO_START and not self._ready:
-            self._fail(child.why)
+        if not self._ready and child.stage is Stage.STARTING:
+            self._fail(child.why or f"host {number} {describe_exit(code)} while it started")
             return
         quick = time.monotonic() - child.started < QUICK
         deaths = self._quick_deaths[number] = self._quick_deaths[number] + 1 if quick else 0

@@ -1,0 +1,305 @@
+"""The durable tier: one diskcache directory a namespace, used by many processes at once.
+
+The rows are diskcache's, with two columns put to use: `tag` holds the metadata's JSON, so that a
+listing tells it without touching a value, and `expire_time` the moment from which a key is absent.
+Keys are blobs, so that diskcache's own index on them is in UTF-8 byte order and a listing is a range
+of it. A partial index of ours names the values that are files.
+
+Creation and commits happen under the namespace's write lock, so two writers never meet in SQLite
+("database is locked"), nor in diskcache's constructor, which two processes must not run at once
+(grantjenks/python-diskcache#85, #266). Reading has a connection of its own: in write-ahead mode it
+waits for nobody.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import diskcache
+
+from runtime.kv.bytes_disk import FILE_BYTES, FOLDER, BytesDisk, sync_directory
+from runtime.kv.tiers import Entry, Listed, Staged
+from runtime.kv.write_lock import write_lock
+from workers.errors import KVError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+FORMAT = 1
+"""Kept as the database's `user_version`, written last: a namespace half created counts as none."""
+
+BUSY_SECONDS = 60.0
+"""How long SQLite waits where it must although writers exclude each other: another process recovers
+the log after a crash, or a program that knows nothing of the lock has the database open."""
+
+ORPHAN_SECONDS = 3600.0
+"""A file that no row names is removed when it is this old. Younger ones may be about to be named."""
+
+_SETTINGS = {
+    "eviction_policy": "none",  # diskcache evicts silently past 1 GiB unless told not to
+    "cull_limit": 0,
+    "size_limit": 2**62,
+    "statistics": 0,  # would turn every read into a write
+    "tag_index": 0,
+    "disk_min_file_size": FILE_BYTES,
+    "sqlite_journal_mode": "wal",
+    "sqlite_synchronous": 2,  # FULL: a commit is on disk when it returns
+    "sqlite_auto_vacuum": 0,  # free pages are used again; moving pages at each commit costs more
+    "sqlite_cache_size": 2048,  # 8 MiB, for each process and namespace
+    "sqlite_mmap_size": 0,  # an I/O error is an exception then, not a SIGBUS
+}
+
+_READ = "SELECT expire_time, tag, mode, filename, value FROM Cache WHERE key = ? AND raw = 1"
+_SCAN = (
+    "SELECT key, raw, tag, expire_time FROM Cache INDEXED BY Cache_key_raw"
+    " WHERE key >= ? AND key < ? AND (expire_time IS NULL OR expire_time > ?)"
+    " ORDER BY key LIMIT ?"
+)
+_PUT = (
+    "INSERT INTO Cache (key, raw, store_time, expire_time, tag, size, mode, filename, value)"
+    " VALUES {} ON CONFLICT (key, raw) DO UPDATE SET store_time = excluded.store_time,"
+    " expire_time = excluded.expire_time, tag = excluded.tag, size = excluded.size,"
+    " mode = excluded.mode, filename = excluded.filename, value = excluded.value"
+)
+_PUT_ROW = "(?, 1, ?, ?, ?, ?, ?, ?, ?)"
+_DELETE = "DELETE FROM Cache WHERE raw = 1 AND key IN ({})"
+_FILES_OF = (
+    "SELECT filename FROM Cache WHERE filename IS NOT NULL AND +raw = 1 AND key IN ({})"  # noqa: S608
+)
+_FILES = "SELECT filename FROM Cache WHERE filename IS NOT NULL"
+_EXPIRED = "SELECT rowid, filename FROM Cache WHERE expire_time <= ? ORDER BY expire_time LIMIT ?"
+_DELETE_ROWS = "DELETE FROM Cache WHERE rowid IN ({})"
+
+_ROWS_AT_ONCE = 64
+"""Rows in one statement. Each statement hands the interpreter's lock over and back, which costs up
+to 5 ms under a busy event loop: 256 puts take 4 statements instead of 512."""
+
+_EXPIRED_AT_ONCE = 64
+
+
+class _Cache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
+    """The writing side of diskcache. Used by one thread, under the write lock."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(str(directory), timeout=BUSY_SECONDS, disk=BytesDisk, **_SETTINGS)
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The calling thread's connection."""
+        connection: sqlite3.Connection = self._con
+        return connection
+
+    def finish_creation(self) -> None:
+        """Add what is ours to diskcache's schema, and the mark that creation is complete."""
+        self._sql(
+            "CREATE INDEX IF NOT EXISTS Roost_filename ON Cache (filename)"
+            " WHERE filename IS NOT NULL"
+        )
+        self._sql(f"PRAGMA user_version = {FORMAT}")
+
+    def files(self) -> set[str]:
+        """Return the names of all files that rows name."""
+        return {name for (name,) in self._sql(_FILES)}
+
+    def write(self, writes: Collection[Staged], now: float) -> None:
+        """Commit writes to different keys, in one transaction.
+
+        Not diskcache's own `transact`: that hides why a transaction could not begin, and leaves the
+        connection inside of it when COMMIT fails.
+        """
+        sql = self._sql
+        sql("BEGIN IMMEDIATE")
+        left = []
+        if sql(_FILES + " LIMIT 1").fetchall():
+            keys = [staged.key for staged in writes]
+            left += [name for (name,) in _in_chunks(sql, _FILES_OF, "?", keys)]
+        puts = [self._row(staged, staged.entry, now) for staged in writes if staged.entry]
+        _in_chunks(sql, _PUT, _PUT_ROW, puts)
+        deleted = [staged.key for staged in writes if not staged.entry]
+        _in_chunks(sql, _DELETE, "?", deleted)
+        # Twice as many as are written, so that expired rows cannot become more and more.
+        expired = sql(_EXPIRED, (now, max(_EXPIRED_AT_ONCE, 2 * len(writes)))).fetchall()
+        if expired:
+            _in_chunks(sql, _DELETE_ROWS, "?", [rowid for rowid, _ in expired])
+            left += [name for _, name in expired if name is not None]
+        sql("COMMIT")
+        for name in left:
+            self.disk.remove(name)
+
+    def _row(self, staged: Staged, entry: Entry, now: float) -> tuple[object, ...]:
+        size, mode, filename, value = (
+            self.disk.store(entry.value, read=False)
+            if staged.filename is None
+            else (len(entry.value), 2, staged.filename, None)
+        )
+        key, _ = self.disk.put(staged.key)
+        return key, now, entry.expires, entry.metadata, size, mode, filename, value
+
+
+def _in_chunks(
+    sql: Callable[..., sqlite3.Cursor], statement: str, row: str, values: Sequence[Any]
+) -> list[Any]:
+    """Run a statement for all values, in chunks of few different sizes: each is compiled once."""
+    rows: list[Any] = []
+    for chunk in _chunks(values):
+        text = statement.format(", ".join([row] * len(chunk)))
+        given = [field for value in chunk for field in value] if row != "?" else chunk
+        rows += sql(text, given).fetchall()
+    return rows
+
+
+def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    at = 0
+    size = _ROWS_AT_ONCE
+    while at < len(values):
+        while size > len(values) - at:
+            size //= 2
+        yield values[at : at + size]
+        at += size
+
+
+class DiskTier:
+    """A namespace on disk; see the module's text and `DurableTier`."""
+
+    def __init__(self, directory: Path, clock: Callable[[], float]) -> None:
+        self.directory = directory
+        self._clock = clock
+        self._database = directory / "cache.db"
+        self._disk = BytesDisk(str(directory), min_file_size=FILE_BYTES)
+        self._reading = threading.Lock()
+        self._reader: sqlite3.Connection | None = None
+        self._cache: _Cache | None = None
+        self._connections: list[sqlite3.Connection] = []  # kept, so that a fork cannot close them
+
+    def ensure(self) -> None:
+        """Create the namespace unless it exists. Raises KVError when a newer Roost made it."""
+        path = str(self.directory)
+        if os.path.expandvars(os.path.expanduser(path)) != path:  # noqa: PTH111
+            raise KVError(f"diskcache would expand {path}: choose a path without ~ and $")
+        if self._is_complete():
+            return
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.directory.chmod(0o700)
+        with self.lock():
+            if self._is_complete():
+                return
+            (self.directory / FOLDER).mkdir(mode=0o700, exist_ok=True)
+            cache = _Cache(self.directory)
+            try:
+                cache.finish_creation()
+            finally:
+                cache.close()
+            sync_directory(self.directory)
+            sync_directory(self.directory.parent)
+
+    def _is_complete(self) -> bool:
+        if not self._database.exists():
+            return False
+        with closing(self._connect()) as connection:
+            ((found,),) = connection.execute("PRAGMA user_version").fetchall()
+        if found > FORMAT:
+            raise KVError(f"{self.directory} was made by a newer Roost (format {found})")
+        return bool(found == FORMAT)
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(
+            self._database.absolute().as_uri() + "?mode=rw",
+            uri=True,
+            timeout=BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+
+    # --- reading: any thread, one at a time ------------------------------------------------------
+
+    def _select(self, statement: str, values: tuple[object, ...]) -> list[Any]:
+        # All rows at once: a statement left open would keep the log from being checkpointed.
+        with self._reading:
+            if self._reader is None:
+                self._reader = self._connect()
+                self._reader.execute("PRAGMA query_only = 1")
+                self._reader.execute(f"PRAGMA cache_size = {_SETTINGS['sqlite_cache_size']}")
+            return self._reader.execute(statement, values).fetchall()
+
+    def read(self, key: bytes) -> Entry | None:
+        """Return the last committed entry of a key, expired or not."""
+        missing = None
+        while rows := self._select(_READ, (key,)):
+            expires, metadata, mode, filename, value = rows[0]
+            try:
+                return Entry(self._disk.fetch(mode, filename, value, read=False), metadata, expires)
+            except FileNotFoundError:
+                # Replaced after the row was read: the next row says by what. The same row again
+                # means that the file is gone although a committed row names it.
+                if filename == missing:
+                    raise
+                missing = filename
+        return None
+
+    def scan(self, lower: bytes, upper: bytes, limit: int, now: float) -> list[Listed]:
+        """Return the first `limit` keys of `lower <= key < upper` that have not expired."""
+        rows = self._select(_SCAN, (lower, upper, now, limit))
+        return [
+            Listed(self._disk.get(key, raw), metadata, expires)
+            for key, raw, metadata, expires in rows
+        ]
+
+    def close(self) -> None:
+        """Close the reading connection."""
+        with self._reading:
+            if self._reader is not None:
+                self._reader.close()
+                self._reader = None
+
+    # --- writing: one thread ---------------------------------------------------------------------
+
+    def stage(self, key: bytes, entry: Entry | None) -> Staged:
+        """Write a large value's file. Nothing names it yet."""
+        if entry is None or len(entry.value) < FILE_BYTES:
+            return Staged(key, entry)
+        return Staged(key, entry, self._disk.store(entry.value, read=False)[2])
+
+    def unstage(self, staged: Staged) -> None:
+        """Remove the file of a write that will not be committed."""
+        if staged.filename is not None:
+            self._disk.remove(staged.filename)
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Hold the namespace's write lock."""
+        return write_lock(self.directory / "write.lock")
+
+    def commit(self, writes: Collection[Staged], now: float) -> None:
+        """Commit in one transaction; it is on disk when this returns. Under the lock."""
+        for staged in writes:
+            if staged.filename is not None and not (self.directory / staged.filename).exists():
+                # This process stood still for so long that another took the file for an orphan.
+                raise FileNotFoundError(f"{staged.filename} was swept before its commit")
+        try:
+            if self._cache is None:
+                self._cache = _Cache(self.directory)
+                self._connections = [self._cache.connection]
+                self._sweep(self._cache)
+            self._cache.write(writes, now)
+        except BaseException:
+            self.close_writer()  # rolls back; the next commit opens afresh
+            raise
+
+    def _sweep(self, cache: _Cache) -> None:
+        """Remove the files that no row names and that are too old to be named soon."""
+        named = cache.files()
+        oldest = self._clock() - ORPHAN_SECONDS
+        for found in os.scandir(self.directory / FOLDER):
+            if f"{FOLDER}/{found.name}" not in named and found.stat().st_mtime < oldest:
+                Path(found.path).unlink()
+
+    def close_writer(self) -> None:
+        """Close the writing connection. On the thread that committed."""
+        cache, self._cache, self._connections = self._cache, None, []
+        if cache is not None:
+            cache.close()

@@ -1,0 +1,88 @@
+"""What a KV value is, and what is asked of the two places that keep it.
+
+The durable tier is the truth: it is read by everybody and written under the namespace's write lock.
+A read tier is a cache in front of it that all processes share; it is optional, and a value found in
+it is never older than the last commit to its key. Both are protocols, so that either can be replaced
+without touching the other, the writer thread, or the faces that users see.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from contextlib import AbstractContextManager
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A value with what belongs to it."""
+
+    value: bytes
+    metadata: str | None
+    """JSON text."""
+    expires: float | None
+    """Seconds since the epoch; from that moment on the key is absent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What a listing tells of a key."""
+
+    key: bytes
+    metadata: str | None
+    expires: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A write for which all is done that can be done outside of the lock."""
+
+    key: bytes
+    entry: Entry | None
+    """None deletes the key."""
+    filename: str | None = None
+    """The file that holds the value already, when the value is too large for the database."""
+
+
+class DurableTier(Protocol):
+    """Keeps a namespace on disk. Errors of the disk come out as `sqlite3.Error` or `OSError`."""
+
+    def read(self, key: bytes) -> Entry | None:
+        """Return the last committed entry of a key, expired or not. Any thread."""
+
+    def scan(self, lower: bytes, upper: bytes, limit: int, now: float) -> list[Listed]:
+        """Return the first keys of `lower <= key < upper` not expired, in byte order. Any thread."""
+
+    def stage(self, key: bytes, entry: Entry | None) -> Staged:
+        """Do a write's work that needs no lock. Nobody sees anything of it yet."""
+
+    def unstage(self, staged: Staged) -> None:
+        """Undo the work of a write that will not be committed."""
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep all other writers of all processes out. The lock dies with its holder."""
+
+    def commit(self, writes: Collection[Staged], now: float) -> None:
+        """Make writes to different keys durable, all or none. Under the lock, one thread."""
+
+    def close_writer(self) -> None:
+        """Close what `commit` opened. On the thread that committed."""
+
+    def close(self) -> None:
+        """Close what reading opened."""
+
+
+class ReadTier(Protocol):
+    """A shared cache in front of the durable tier. Nothing here may raise: it is only a cache."""
+
+    def read(self, key: bytes, load: Callable[[bytes], Entry | None]) -> Entry | None:
+        """Return a key's entry, expired or not; `load` reads the durable tier."""
+
+    def hold(self, keys: Collection[bytes]) -> None:
+        """Let nobody find these keys here from now on. Under the lock, before the commit."""
+
+    def settle(self, writes: Collection[Staged]) -> None:
+        """Take the committed values. Under the lock; not called when the commit failed."""
