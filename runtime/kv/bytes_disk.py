@@ -10,6 +10,7 @@ entry, before a row names it; a crash in between leaves a file that no row names
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -92,8 +93,9 @@ class BytesDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
         return name, os.path.join(self._directory, name)  # noqa: PTH118  (diskcache asks for str)
 
     def remove(self, file_path: Any) -> None:
-        """Remove a file, if it is there; its folder stays, unlike diskcache's."""
-        Path(self._directory, file_path).unlink(missing_ok=True)
+        """Remove a file if that is possible; its folder stays, unlike diskcache's."""
+        with contextlib.suppress(OSError):
+            Path(self._directory, file_path).unlink()
 
 
 def sync_directory(directory: Path) -> None:

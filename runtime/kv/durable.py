@@ -70,7 +70,8 @@ _PUT = (
 _PUT_ROW = "(?, 1, ?, ?, ?, ?, ?, ?, ?)"
 _DELETE = "DELETE FROM Cache WHERE raw = 1 AND key IN ({})"
 _FILES_OF = (
-    "SELECT filename FROM Cache WHERE filename IS NOT NULL AND +raw = 1 AND key IN ({})"  # noqa: S608
+    "SELECT filename FROM Cache INDEXED BY Cache_key_raw"
+    " WHERE raw = 1 AND key IN ({}) AND filename IS NOT NULL"
 )
 _FILES = "SELECT filename FROM Cache WHERE filename IS NOT NULL"
 _EXPIRED = "SELECT rowid, filename FROM Cache WHERE expire_time <= ? ORDER BY expire_time LIMIT ?"
@@ -85,6 +86,9 @@ _EXPIRED_AT_ONCE = 64
 
 class _Cache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
     """The writing side of diskcache. Used by one thread, under the write lock."""
+
+    undecided = False
+    """Whether COMMIT was said and not answered: a failed sync may have written all, or nothing."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(str(directory), timeout=BUSY_SECONDS, disk=BytesDisk, **_SETTINGS)
@@ -128,7 +132,9 @@ class _Cache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
         if expired:
             _in_chunks(sql, _DELETE_ROWS, "?", [rowid for rowid, _ in expired])
             left += [name for _, name in expired if name is not None]
+        self.undecided = True
         sql("COMMIT")
+        self.undecided = False
         for name in left:
             self.disk.remove(name)
 
@@ -275,7 +281,10 @@ class DiskTier:
         return write_lock(self.directory / "write.lock")
 
     def commit(self, writes: Collection[Staged], now: float) -> None:
-        """Commit in one transaction; it is on disk when this returns. Under the lock."""
+        """Commit in one transaction; it is on disk when this returns. Under the lock.
+
+        When it raises, what was staged is gone, except where a row may name it after all.
+        """
         for staged in writes:
             if staged.filename is not None and not (self.directory / staged.filename).exists():
                 # This process stood still for so long that another took the file for an orphan.
@@ -287,7 +296,11 @@ class DiskTier:
                 self._sweep(self._cache)
             self._cache.write(writes, now)
         except BaseException:
+            undecided = self._cache is not None and self._cache.undecided
             self.close_writer()  # rolls back; the next commit opens afresh
+            if not undecided:
+                for staged in writes:
+                    self.unstage(staged)
             raise
 
     def _sweep(self, cache: _Cache) -> None:

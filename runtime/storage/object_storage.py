@@ -133,7 +133,8 @@ class ObjectStorage:
         if options is not None or more:
             read_options("delete", options, more)
         keys = keys_of(key)
-        found = [name for name in keys or (key_text(key),) if self._contains(name)]
+        names = (key_text(key),) if keys is None else keys
+        found = [name for name in names if self._contains(name)]
         if found:
             self._begin()
             for name in found:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from threading import Lock
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
@@ -230,13 +230,11 @@ class SlotFile:
     def _rows(self, sql: str, bindings: tuple[apsw.SQLiteValue, ...]) -> Iterator[tuple[Any, ...]]:
         if self._unsound:
             self._mend()
-        cursor = self._connection.cursor()
         try:
-            yield from cursor.execute(sql, bindings)
+            with closing(self._connection.cursor()) as cursor:
+                yield from cursor.execute(sql, bindings)
         except apsw.Error as cause:
             raise self._unreadable(cause) from cause
-        finally:
-            cursor.close(True)
 
     def _unreadable(self, cause: Exception) -> StorageError:
         return StorageError(f"slot file {self.path} cannot be read: {cause}")
@@ -336,6 +334,7 @@ class SlotFile:
                     self._log_fd = None
             os.close(self._owned)
             self._owned = -1
+            self._unsound = False  # a closed file is not mended, but refuses use
 
 
 def _statements(changes: Iterable[Change], now: float) -> list[tuple[str, list[Any]]]:

@@ -27,7 +27,7 @@ def member(open_storage, group):
 def transactions(file):
     """Count the commits of a file from here on."""
     commits = []
-    file._connection.set_commit_hook(lambda: commits.append(1) and False)
+    file._connection.set_commit_hook(lambda: bool(commits.append(1)))
     return commits
 
 

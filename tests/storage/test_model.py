@@ -41,6 +41,7 @@ class Model(RuleBasedStateMachine):
         neighbour = self.storage_of("neighbour")
         run(neighbour.put(dict.fromkeys(KEYS, "neighbour")))
         self.file.commit([neighbour.take_changes()])
+        self.told = 0
 
     def open(self):
         path = Path(self.directory.name) / "0.sqlite"

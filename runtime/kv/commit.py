@@ -1,0 +1,195 @@
+"""Group commit: the one thread of a process that writes to a namespace.
+
+Writes gather while a commit is under way and go together in the next, so that the more there are,
+the more share one sync of the disk. A write is answered when the transaction with it is durable, or
+when it failed; a failure takes nothing back that was answered before. Writes to one key take effect
+in the order of their submission: only the last of a batch is written, the others are as if they had
+been overwritten at once.
+
+One thread for each namespace, so that a namespace whose lock another process holds delays no other.
+It starts at the first write, never earlier: a process that only reads, or is about to fork, has none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
+
+from workers.errors import KVError
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Sequence
+
+    from runtime.kv.tiers import DurableTier, Entry, ReadTier, Staged
+
+BATCH_WRITES = 1024
+BATCH_BYTES = 16 * 1024 * 1024
+"""What one commit takes at most (one write may exceed the bytes), so that the other processes that
+write to the namespace wait for milliseconds only."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Write:
+    """A write on its way, and who waits for it."""
+
+    key: bytes
+    entry: Entry | None
+    """None deletes the key."""
+    future: asyncio.Future[None] | Future[None]
+    loop: asyncio.AbstractEventLoop | None = None
+    """The loop of an asyncio future."""
+
+    @property
+    def size(self) -> int:
+        """How much of `BATCH_BYTES` the write takes."""
+        return len(self.entry.value) if self.entry is not None else 0
+
+
+class _Barrier:
+    """Stands in the queue behind all writes submitted before it."""
+
+    def __init__(self, *, last: bool) -> None:
+        self.reached: Future[None] = Future()
+        self.last = last
+
+
+class Committer:
+    """The writer thread of one namespace; see the module's text."""
+
+    def __init__(
+        self, durable: DurableTier, clock: Callable[[], float], tier: ReadTier | None, name: str
+    ) -> None:
+        self._durable = durable
+        self._clock = clock
+        self._tier = tier
+        self._name = name
+        self._queue: SimpleQueue[Write | _Barrier] = SimpleQueue()
+        self._submitting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def submit(self, *writes: Write) -> None:
+        """Put writes in line. Raises KVError after `close`."""
+        with self._submitting:
+            if self._closed:
+                raise KVError(f"the KV namespace {self._name} is closed")
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name=f"roost-kv-{self._name}", daemon=True
+                )
+                self._thread.start()
+            for write in writes:
+                self._queue.put(write)
+
+    def drain(self) -> None:
+        """Block until every write submitted so far is answered."""
+        self._wait(last=False)
+
+    def close(self) -> None:
+        """Block until every write is answered, and end the thread. No write is accepted any more."""
+        self._wait(last=True)
+        if self._thread is not None:
+            self._thread.join()
+
+    def _wait(self, *, last: bool) -> None:
+        barrier = _Barrier(last=last)
+        with self._submitting:
+            if self._closed or self._thread is None:
+                self._closed = self._closed or last
+                return
+            self._closed = last
+            self._queue.put(barrier)
+        barrier.reached.result()
+
+    # --- the thread ------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            batch, barrier = self._gather()
+            if batch:
+                self._write(batch)
+            del batch  # values may be large, and the next write may be long in coming
+            if barrier is not None:
+                if barrier.last:
+                    self._durable.close_writer()
+                barrier.reached.set_result(None)
+                if barrier.last:
+                    return
+
+    def _gather(self) -> tuple[list[Write], _Barrier | None]:
+        """Wait for a write, and take with it what stands in line behind it."""
+        batch: list[Write] = []
+        room = BATCH_BYTES
+        item = self._queue.get()
+        while not isinstance(item, _Barrier):
+            batch.append(item)
+            room -= item.size
+            if len(batch) == BATCH_WRITES or room <= 0:
+                return batch, None
+            try:
+                item = self._queue.get_nowait()
+            except Empty:
+                return batch, None
+        return batch, item
+
+    def _write(self, batch: Sequence[Write]) -> None:
+        """Commit a batch and answer its writes."""
+        failures: dict[Write, BaseException] = {}
+        staged: dict[bytes, Staged] = {}
+        for write in batch:
+            try:
+                ready = self._durable.stage(write.key, write.entry)
+            except BaseException as error:
+                failures[write] = error  # an earlier write of the batch to this key still stands
+            else:
+                overwritten = staged.get(write.key)
+                if overwritten is not None:
+                    self._durable.unstage(overwritten)
+                staged[write.key] = ready
+        if staged:
+            try:
+                self._commit(staged)
+            except BaseException as error:
+                failures = dict.fromkeys(batch, error) | failures
+        _answer(batch, failures)
+
+    def _commit(self, staged: dict[bytes, Staged]) -> None:
+        writes = staged.values()
+        with self._durable.lock():
+            if self._tier is not None:
+                self._tier.hold(staged.keys())
+            self._durable.commit(writes, self._clock())
+            if self._tier is not None:
+                self._tier.settle(writes)
+
+
+def _answer(batch: Sequence[Write], failures: dict[Write, BaseException]) -> None:
+    """Tell all who wait; each event loop is woken once."""
+    waiting: dict[asyncio.AbstractEventLoop, list[tuple[Write, BaseException | None]]] = {}
+    for write in batch:
+        answer = (write, failures.get(write))
+        if write.loop is None:
+            _resolve((answer,))
+        else:
+            waiting.setdefault(write.loop, []).append(answer)
+    for loop, answers in waiting.items():
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_resolve, answers)
+
+
+def _resolve(answers: Sequence[tuple[Write, BaseException | None]]) -> None:
+    for write, cause in answers:
+        if write.future.done():  # cancelled: whether the write happened is not told
+            continue
+        if cause is None:
+            write.future.set_result(None)
+        else:
+            operation = "PUT" if write.entry is not None else "DELETE"
+            error = KVError(f"KV {operation} failed: {cause}")
+            error.__cause__ = cause
+            write.future.set_exception(error)

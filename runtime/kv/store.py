@@ -1,0 +1,121 @@
+"""A KV namespace as one process has it open: the place where reads and writes find their tiers.
+
+Reads run on the thread that asks, first in the read tier if there is one, then on disk. Writes go to
+the namespace's writer thread. Any number of processes may have a namespace open, and any number of
+threads may use a store. A store survives a fork: the child opens everything anew at its first use,
+and never touches, not even to close, what its parent had open.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+from runtime.kv.commit import Committer, Write
+from runtime.kv.durable import DiskTier
+from workers.errors import KVError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from runtime.kv.tiers import DurableTier, Entry, Listed, ReadTier
+
+_stores: WeakSet[Store] = WeakSet()
+_parents: list[object] = []  # what a parent had open, kept so that nothing closes it
+
+
+class Store:
+    """An open KV namespace; see the module's text. `open_store` makes one."""
+
+    directory: Path
+    """Where the namespace is kept; its own directory, 0700."""
+
+    clock: Callable[[], float]
+    """The time in seconds since the epoch, by which keys expire."""
+
+    def __init__(
+        self, directory: Path, *, clock: Callable[[], float], tier: ReadTier | None
+    ) -> None:
+        self.directory = directory
+        self.clock = clock
+        self._tier = tier
+        self._durable: DurableTier
+        self._committer: Committer
+        self._begin()
+        _stores.add(self)
+
+    def _begin(self) -> None:
+        self._durable = DiskTier(self.directory, self.clock)
+        self._committer = Committer(self._durable, self.clock, self._tier, self.directory.name)
+
+    def read(self, key: bytes) -> Entry | None:
+        """Return a key's entry, None when it is absent or expired.
+
+        Raises KVError when the disk cannot be read, or holds what Roost did not write.
+        """
+        try:
+            if self._tier is None:
+                entry = self._durable.read(key)
+            else:
+                entry = self._tier.read(key, self._durable.read)
+        except (sqlite3.Error, OSError) as cause:
+            raise KVError(f"KV GET failed: {cause}") from cause
+        if entry is None or (entry.expires is not None and entry.expires <= self.clock()):
+            return None
+        return entry
+
+    def scan(self, lower: bytes, upper: bytes, limit: int) -> list[Listed]:
+        """Return the first `limit` present keys of `lower <= key < upper`, in byte order.
+
+        Raises KVError as `read` does.
+        """
+        try:
+            return self._durable.scan(lower, upper, limit, self.clock())
+        except (sqlite3.Error, OSError) as cause:
+            raise KVError(f"KV GET failed: {cause}") from cause
+
+    def submit(self, *writes: Write) -> None:
+        """Put writes in line; their futures are answered when they are durable, or failed.
+
+        Raises KVError when the store is closed.
+        """
+        self._committer.submit(*writes)
+
+    def drain(self) -> None:
+        """Block until every write submitted so far is answered."""
+        self._committer.drain()
+
+    def close(self) -> None:
+        """Finish all writes and close the namespace. Reading afterwards opens it again."""
+        self._committer.close()
+        self._durable.close()
+
+    def __repr__(self) -> str:
+        return f"<KV store {self.directory}>"
+
+
+def open_store(
+    directory: Path, *, clock: Callable[[], float] = time.time, tier: ReadTier | None = None
+) -> Store:
+    """Open the KV namespace that is kept in `directory`; creates it when there is none.
+
+    Raises KVError when that is not possible, or when a newer Roost made the namespace.
+    """
+    try:
+        DiskTier(directory, clock).ensure()
+    except (sqlite3.Error, OSError) as cause:
+        raise KVError(f"the KV namespace {directory} cannot be opened: {cause}") from cause
+    return Store(directory, clock=clock, tier=tier)
+
+
+def _after_fork() -> None:
+    for store in list(_stores):
+        _parents.append((store._durable, store._committer))  # noqa: SLF001  (this module's own)
+        store._begin()  # noqa: SLF001
+
+
+os.register_at_fork(after_in_child=_after_fork)

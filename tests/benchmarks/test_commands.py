@@ -1,0 +1,44 @@
+"""`python -m benchmarks`: every benchmark runs and prints the agreed object. Times are not judged."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import names
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *arguments],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    ).stdout
+
+
+def test_without_a_name_it_lists_every_benchmark_and_what_it_measures() -> None:
+    lines = run().splitlines()
+    assert [line.split()[0] for line in lines] == names()
+    assert all(len(line.split()) > 3 for line in lines)
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_benchmark_runs_and_prints_one_object(name: str) -> None:
+    printed = json.loads(run(name, "--json", "--quick"))
+    assert list(printed) == ["benchmark", "machine", "results", "targets"]
+    assert printed["benchmark"] == name
+    assert printed["machine"]["cores"] > 0
+    assert printed["results"]
+    for found in printed["results"]:
+        assert list(found) == ["name", "system", "value", "unit", "spread"]
+        low, high = found["spread"]
+        assert low <= found["value"] <= high
+    for target in printed["targets"]:
+        assert list(target) == ["name", "value", "target", "holds"]
