@@ -81,7 +81,7 @@ class DurableObjectStub:
         return self.id.name
 
     def fetch(self, request: Request | str, **init: Any) -> Any:
-        """Send an HTTP request to the object's fetch(): a Request, or a full URL and options.
+        """Send an HTTP request to the object: a Request, or a full URL and options.
 
         Raises TypeError for a URL that is not absolute, like the original.
         """

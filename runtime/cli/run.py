@@ -10,7 +10,6 @@ import socket
 import sys
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -25,6 +24,7 @@ from workers.errors import ConfigError, RoostError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from runtime.config import Config
     from runtime.directories import Directories

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import pickle
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -23,13 +22,14 @@ import cloudpickle
 from runtime import control
 from runtime.host.process import Worker
 from runtime.supervisor.embedded import Boot
-from workers import DurableObject, WorkerEntrypoint
 from workers.errors import RuntimeClosed
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Mapping
 
     from runtime.config import Config
+    from workers import DurableObject, WorkerEntrypoint
 
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
@@ -73,7 +73,7 @@ def start(
         classes = _pickle(by_name, entrypoint)
     ours, theirs = control.pair()
     boot = Boot(Worker(config, classes, tuple(path)), data, hosts, log_level)
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: S603  (this interpreter, and our own words)
         [sys.executable, "-P", "-c", _BOOT, str(theirs.fileno()), json.dumps(path)],
         stdin=subprocess.PIPE,
         pass_fds=[theirs.fileno()],

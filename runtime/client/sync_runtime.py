@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
-import secrets
 import threading
 from collections import deque
 from concurrent.futures import Future
@@ -33,10 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from runtime.storage import ObjectRecord
     from runtime.wire.codec import Parcel
     from runtime.wire.link import Link
     from runtime.wire.messages import Target
-    from runtime.storage import ObjectRecord
     from workers import DurableObject, WorkerEntrypoint
 
 _EXTRA_SECONDS = 5.0

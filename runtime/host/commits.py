@@ -10,7 +10,6 @@ This is the thin shell around `storage.CommitGroup`, which decides what is commi
 
 from __future__ import annotations
 
-import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,8 @@ from runtime.storage import CommitGroup
 from workers.errors import ObjectReset
 
 if TYPE_CHECKING:
+    import asyncio
+
     from runtime.host.activation import Activation
     from runtime.storage import Round
 

@@ -6,7 +6,6 @@ gates: an entrypoint owns no storage, and what it says leaves at once.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from runtime.bindings import Env
@@ -18,6 +17,7 @@ from runtime.wire.codec import PLAIN, pack_error, pack_still
 from workers.errors import RoostError, ScriptError
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable, Callable
 
     from runtime.host.activation import Ticket

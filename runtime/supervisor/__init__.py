@@ -1,0 +1,1 @@
+"""The supervisor: the one process that forks the others, watches them and replaces the dead."""

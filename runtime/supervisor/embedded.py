@@ -38,7 +38,7 @@ class Boot:
 def main(descriptor: int) -> None:
     """Run an instance for the program at the other end of the connection."""
     parent = socket.socket(fileno=descriptor)
-    parent.set_inheritable(False)  # noqa: FBT003
+    parent.set_inheritable(False)
     boot: Boot = pickle.loads(sys.stdin.buffer.read())
     logging.basicConfig(level=boot.log_level.upper(), format="roost: %(message)s")
     try:

@@ -201,7 +201,7 @@ class Caller:
         return reply, message
 
     def fetch(self, target: Target | None, request: Request) -> Reply:
-        """Call fetch(request). The future has the Response."""
+        """Send an HTTP request. The future has the Response."""
         reply, message = self.prepare_fetch(target, request)
         reply.link.post_call(reply, message)
         return reply
