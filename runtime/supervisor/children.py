@@ -39,6 +39,7 @@ class Child:
     generation: int
     connection: socket.socket
     process: Any
+    pid: int
     pidfd: int
     stage: Stage = Stage.STARTING
     name: str = ""
@@ -47,12 +48,6 @@ class Child:
     """What it said of its failure."""
     idle: bool = False
     started: float = field(default_factory=time.monotonic)
-
-    @property
-    def pid(self) -> int:
-        """The process id."""
-        pid: int = self.process.pid
-        return pid
 
     def kill(self) -> None:
         """End it at once; reaping comes later."""
@@ -87,7 +82,8 @@ def fork(
     process.start()
     theirs.close()
     ours.setblocking(False)
-    return Child(kind, number, generation, ours, process, os.pidfd_open(process.pid))
+    pid: int = process.pid
+    return Child(kind, number, generation, ours, process, pid, os.pidfd_open(pid))
 
 
 def describe_exit(code: int) -> str:
