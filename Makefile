@@ -25,7 +25,7 @@ setup: .venv/.installed
 	@touch $@
 
 demo: setup
-	@$(BIN)/python -m examples.rooms.drive
+	@$(BIN)/python -m examples.demo
 
 lint: setup
 	@$(BIN)/ruff check .
