@@ -213,16 +213,18 @@ def attach_remote(
     attributes keeps what it accepts.
     """
     for name in ("retryable", "overloaded", "durable_object_reset"):
-        if not hasattr(exc, name):
-            _put(exc, name, value=False)
+        with suppress(Exception):
+            if not hasattr(exc, name):
+                _put(exc, name, value=False)
     _put(exc, "remote", value=True)
     _put(exc, "durable_object_id", value=object_id_hex)
     if not isinstance(exc, RoostError):
-        _put(exc, "durableObjectReset", value=getattr(exc, "durable_object_reset", False))
+        with suppress(Exception):
+            _put(exc, "durableObjectReset", value=getattr(exc, "durable_object_reset", False))
         _put(exc, "durableObjectId", value=object_id_hex)
     if traceback_text:
         _put(exc, "remote_traceback", value=traceback_text)
-        exc.__cause__ = RemoteTraceback(traceback_text)
+        _put(exc, "__cause__", value=RemoteTraceback(traceback_text))
 
 
 def _put(exc: BaseException, name: str, *, value: object) -> None:

@@ -5,13 +5,19 @@ the call is made or its result is returned, so that a later change of a list by 
 seen on the other side: arguments and results are values. Buffers of 64 KiB and more (NumPy
 arrays, pickle protocol 5) travel as frames of their own.
 
+Exceptions travel by their state and not by their constructor, so that they keep type, attributes and
+message whatever their constructor takes. One that cannot be had on the other side, or that would act
+on the process there (SystemExit, CancelledError), arrives as a RemoteError.
+
 Pickles are only ever exchanged between processes of one user over the run directory's sockets.
 """
 
 from __future__ import annotations
 
+import io
 import pickle
 import traceback
+from types import MethodDescriptorType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import cloudpickle
@@ -20,12 +26,15 @@ from runtime.wire.messages import CALL, CALL_PACKED
 from workers.errors import RemoteError, RoostError, WireError, attach_remote
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from runtime.wire.messages import Batch
 
 PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 """Immutable types that need no copy of their own."""
+
+_NAMES = frozenset({str})
+_FACTS = ("retryable", "overloaded", "durable_object_reset")
 
 OUT_OF_BAND = 64 * 1024
 """Buffers of so many bytes travel beside the batch, not in it."""
@@ -48,25 +57,63 @@ def decode(frame: bytes) -> Batch:
     return batch
 
 
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+    """Pickles exceptions by their state, unless their class says how to pickle them."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, BaseException):
+            cls = type(value)
+            if (
+                type(cls.__reduce__) is MethodDescriptorType
+                and cls.__reduce_ex__ is object.__reduce_ex__
+            ):
+                reduced: Any = value.__reduce__()
+                attributes = reduced[2] if len(reduced) > 2 else None
+                state = object.__getstate__(value)
+                slots = state[1] if isinstance(state, tuple) else {}
+                return _rebuild, (cls, reduced[1], attributes, slots)
+        return super().reducer_override(value)
+
+
+def _rebuild(
+    cls: type[BaseException],
+    args: tuple[Any, ...],
+    attributes: dict[str, Any] | None,
+    slots: dict[str, Any],
+) -> BaseException:
+    """Make an exception of its state, without a constructor that is written in Python."""
+    base: Any = cls
+    while base.__module__ != "builtins":
+        base = base.__base__
+    error: BaseException = base.__new__(cls, *args)
+    base.__init__(error, *args)  # OSError and others keep attributes of their own in C
+    for name, value in {**(attributes or {}), **slots}.items():
+        object.__setattr__(error, name, value)
+    return error
+
+
 def pack(value: object) -> tuple[bytes, list[pickle.PickleBuffer]]:
     """Pickle any value, large buffers apart. Raises TypeError, naming the type, if it cannot."""
     buffers: list[pickle.PickleBuffer] = []
 
     def in_band(buffer: pickle.PickleBuffer) -> bool:
-        try:
-            large = buffer.raw().nbytes >= OUT_OF_BAND
-        except BufferError:  # not contiguous: pickle copies it
-            return True
+        large = buffer.raw().nbytes >= OUT_OF_BAND
         if large:
             buffers.append(buffer)
         return not large
 
     try:
-        return cloudpickle.dumps(value, 5, buffer_callback=in_band), buffers
+        return _dumps(value, in_band), buffers
     except Exception as cause:
         raise TypeError(
             f"{type(value).__name__} cannot be sent to another process: {cause}"
         ) from cause
+
+
+def _dumps(value: object, in_band: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes:
+    with io.BytesIO() as file:
+        _Pickler(file, 5, buffer_callback=in_band).dump(value)
+        return file.getvalue()
 
 
 def pack_still(value: object) -> tuple[bytes, list[Frame]]:
@@ -82,7 +129,8 @@ def parcel(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Parcel:
     an argument cannot be sent.
     """
     if PLAIN.issuperset(map(type, args)) and (
-        not kwargs or PLAIN.issuperset(map(type, kwargs.values()))
+        not kwargs
+        or (PLAIN.issuperset(map(type, kwargs.values())) and _NAMES.issuperset(map(type, kwargs)))
     ):
         return CALL, args, kwargs or None, ()
     data, frames = pack_still((args, kwargs))
@@ -95,39 +143,59 @@ def unpack(data: bytes, buffers: Sequence[Frame]) -> Any:
 
 
 def pack_error(error: BaseException, object_id: bytes | None, *, remote: bool = True) -> bytes:
-    """Pickle an exception with its traceback.
+    """Pickle an exception with its traceback. Never fails, whatever the exception does.
 
     `remote` says that the object's own code raised it, not the engine on the object's behalf.
     """
     trace = "".join(traceback.format_exception(error)) if remote else ""
     carried: bytes | None
     try:
-        carried = cloudpickle.dumps(error, 5)
+        carried = _dumps(error)
     except Exception:  # an exception may hold a socket, a lock, anything
         carried = None
-    facts = {
-        name: getattr(error, name, False)
-        for name in ("retryable", "overloaded", "durable_object_reset")
-    }
+    cls = type(error)
+    name = cls.__qualname__
+    if cls.__module__ not in {"builtins", "__main__"}:
+        name = f"{cls.__module__}.{name}"
+    facts = {fact: bool(_attribute(error, fact)) for fact in _FACTS}
     hexadecimal = object_id.hex() if object_id is not None else None
-    return pickle.dumps(
-        (carried, type(error).__qualname__, str(error), trace, facts, hexadecimal, remote), 5
-    )
+    return pickle.dumps((carried, name, _text(error), trace, facts, hexadecimal, remote), 5)
 
 
-def unpack_error(data: bytes) -> BaseException:
-    """Return the exception of `pack_error`, as a RemoteError where its type cannot be had here."""
+def unpack_error(data: bytes) -> Exception:
+    """Return the exception of `pack_error`, as a RemoteError where its type cannot be had here.
+
+    Also where it is no Exception, which would end the process or the task that awaits it here, or
+    is a StopIteration, which no future takes.
+    """
     carried, type_name, text, trace, facts, object_id, remote = pickle.loads(data)
-    error: BaseException | None = None
+    found: object = None
     if carried is not None:
         try:
-            error = pickle.loads(carried)
-        except Exception:  # the type is not importable here, or its constructor wants more
-            error = None
-    if not isinstance(error, BaseException):
-        error = RemoteError(f"{type_name}: {text}", type_name=type_name, **facts)
+            found = pickle.loads(carried)
+        except BaseException:  # its type is not importable here, or refuses its state
+            found = None
+    if isinstance(found, Exception) and not isinstance(found, StopIteration):
+        error = found
+    else:
+        message = f"{type_name}: {text}" if text else type_name
+        error = RemoteError(message, type_name=type_name, **facts)
     if remote:
         attach_remote(error, trace, object_id)
     elif isinstance(error, RoostError) and error.durable_object_id is None:
         error.durable_object_id = object_id
     return error
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # its class may define __str__ in any way it likes
+        return "<its text cannot be had>"
+
+
+def _attribute(error: BaseException, name: str) -> Any:
+    try:
+        return getattr(error, name, False)
+    except Exception:
+        return False

@@ -93,9 +93,16 @@ def test_a_printed_traceback_shows_the_remote_one_whole():
 
 def test_an_exception_that_refuses_attributes_is_left_as_it_is():
     class Stubborn(Exception):  # noqa: N818
+        @property
+        def retryable(self):
+            raise LookupError("who knows")
+
+        durable_object_reset = retryable
+
         def __setattr__(self, name, value):
             raise AttributeError(name)
 
     error = Stubborn("x")
-    attach_remote(error, None, None)
+    attach_remote(error, "text", "ab")
     assert not hasattr(error, "remote")
+    assert error.__cause__ is None
