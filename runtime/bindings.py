@@ -28,7 +28,7 @@ class Bindings:
 
     def __init__(self, config: Config, data: Path) -> None:
         self.config = config
-        self._kv_directory = data / "kv"
+        self._data = data
         self._kv_ids = {kv.binding: kv.id for kv in config.kv}
         self._classes = {binding.name: binding.class_name for binding in config.objects}
         self._keys = {
@@ -57,8 +57,8 @@ class Bindings:
         """Return the open store of a KV namespace; it is opened at its first use."""
         store = self._stores.get(namespace_id)
         if store is None:
-            self._kv_directory.mkdir(mode=0o700, exist_ok=True)
-            directory = self._kv_directory / quote(namespace_id, safe="")
+            directory = kv_directory(self._data, namespace_id)
+            directory.parent.mkdir(mode=0o700, exist_ok=True)
             store = self._stores[namespace_id] = open_store(directory)
         return store
 
@@ -85,6 +85,11 @@ class Bindings:
         for store in self._stores.values():
             store.close()
         self._stores.clear()
+
+
+def kv_directory(data: Path, namespace_id: str) -> Path:
+    """Return where a KV namespace is kept in a data directory, whether it exists or not."""
+    return data / "kv" / quote(namespace_id, safe="")
 
 
 class Env:

@@ -18,10 +18,15 @@ import os
 import shutil
 import tempfile
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from workers.errors import ConfigError, DataDirInUse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FORMAT = 1
 """Of the data directory as a whole."""
@@ -122,6 +127,29 @@ def _lock(data: Path) -> int:
             time.sleep(0.01)
         else:
             return lock
+
+
+@contextmanager
+def kept_free(data: Path) -> Iterator[None]:
+    """Keep a data directory free of instances for a moment, to read its files.
+
+    An instance that starts meanwhile waits, as for the children of one that was killed. Raises
+    DataDirInUse while one runs, FileNotFoundError when none ever ran.
+    """
+    lock = os.open(data / "lock", os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = _holder(os.pread(lock, 4096, 0))
+            raise DataDirInUse(
+                f"{data} is in use by another Roost (pid {pid}), which is starting or stopping; "
+                "try again in a moment",
+                pid=pid,
+            ) from None
+        yield
+    finally:
+        os.close(lock)
 
 
 def _holder(content: bytes) -> int | None:

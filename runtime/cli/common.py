@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from runtime.client.options import DATA
 from runtime.config import find, load
 
 if TYPE_CHECKING:
@@ -16,53 +17,17 @@ if TYPE_CHECKING:
 
 _PATH: type[Path] = Path
 
+config_option = click.option(
+    "--config",
+    "-c",
+    type=click.Path(exists=True, path_type=_PATH),
+    metavar="FILE",
+    help="The worker's config, or the folder it is in. Default: wrangler.json, .jsonc or .toml here.",
+)
 
-def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add FOLDER and --env: which worker a command is about."""
-    command = click.option(
-        "--env", "-e", envvar="CLOUDFLARE_ENV", metavar="NAME", help="Use [env.NAME] of the config."
-    )(command)
-    return click.argument(
-        "folder",
-        default=".",
-        type=click.Path(exists=True, path_type=_PATH),
-    )(command)
-
-
-def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of a command that runs an instance."""
-    for option in reversed(
-        (
-            click.option(
-                "--hosts",
-                type=click.IntRange(min=1),
-                metavar="N",
-                help="Processes that run objects. Default: one a core.",
-            ),
-            click.option(
-                "--port",
-                type=click.IntRange(0, 65_535),
-                metavar="PORT",
-                help="Default: dev.port of the config, or 8787. 0 takes a free one.",
-            ),
-            click.option(
-                "--ip",
-                metavar="ADDRESS",
-                help="Default: dev.ip of the config, or 127.0.0.1, which only this machine reaches.",
-            ),
-            data_dir_option,
-            click.option(
-                "--log-level",
-                type=click.Choice(["debug", "info", "warning", "error"]),
-                default="info",
-                show_default=True,
-                help="How much to tell; at error, only failed requests are logged.",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
-
+env_option = click.option(
+    "--env", "-e", envvar="CLOUDFLARE_ENV", metavar="NAME", help="Use [env.NAME] of the config."
+)
 
 data_dir_option = click.option(
     "--data-dir",
@@ -72,9 +37,37 @@ data_dir_option = click.option(
 )
 
 
-def load_config(folder: Path, env: str | None) -> Config:
-    """Load the configuration of the worker in a folder, or of a file. Raises ConfigError."""
-    return load(find(folder) if folder.is_dir() else folder, env)
+class InOrder(click.Group):
+    """Lists its commands as they were added, not by the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's signature)
+        """Return the names of the commands."""
+        return list(self.commands)
+
+
+def options(*added: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Add options to a command; its help lists them in this order."""
+
+    def add(command: Any) -> Any:
+        for option in reversed(added):
+            command = option(command)
+        return command
+
+    return add
+
+
+def load_config(place: Path | None, env: str | None) -> Config:
+    """Load a worker's configuration: a file, that of a folder, or of this one. Raises ConfigError."""
+    place = place or Path()
+    return load(find(place) if place.is_dir() else place, env)
+
+
+def data_directory(config: Path | None, data_dir: Path | None) -> Path:
+    """Return the data directory that is meant, which may not be there."""
+    if data_dir is not None:
+        return data_dir
+    place = config or Path()
+    return (place if place.is_dir() else place.parent) / DATA
 
 
 def short(path: Path) -> str:

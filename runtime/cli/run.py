@@ -10,11 +10,14 @@ import socket
 import sys
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from runtime.cli import common
+from runtime.config.settings import read_ip
+from runtime.config.table import Table
 from runtime.directories import claim, release
 from runtime.gateway.process import Gateway, run_gateway
 from runtime.host.process import Worker
@@ -24,7 +27,6 @@ from workers.errors import ConfigError, RoostError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from runtime.config import Config
     from runtime.directories import Directories
@@ -32,60 +34,116 @@ if TYPE_CHECKING:
 _log = logging.getLogger("roost")
 
 
+def _address(_context: click.Context, _option: click.Parameter, given: str | None) -> str | None:
+    """What --ip means, by the rules of dev.ip in the config."""
+    return None if given is None else read_ip(Table("--ip", "", {"ip": given}))
+
+
+_run_options = common.options(
+    click.argument("folder", required=False, type=click.Path(exists=True, path_type=Path)),
+    click.option(
+        "--hosts",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Processes that run objects. Default: [roost] hosts of the config, or one a core.",
+    ),
+    click.option(
+        "--port",
+        type=click.IntRange(0, 65_535),
+        metavar="PORT",
+        help="Default: dev.port of the config, or 8787. 0 takes a free one.",
+    ),
+    click.option(
+        "--ip",
+        callback=_address,
+        metavar="ADDRESS",
+        help="Default: dev.ip of the config, or 127.0.0.1, which only this machine reaches; "
+        "0.0.0.0 lets others in.",
+    ),
+    common.config_option,
+    common.env_option,
+    common.data_dir_option,
+    click.option(
+        "--log-level",
+        type=click.Choice(["debug", "info", "warning", "error"]),
+        default="info",
+        show_default=True,
+        help="How much to tell; at error, only failed requests are logged.",
+    ),
+)
+
+
 @click.command()
-@common.worker_options
-@common.run_options
-def dev(folder: Path, env: str | None, **options: object) -> None:
-    """Serve the worker in FOLDER (default: here) and reload it when its files change.
+@_run_options
+def dev(**options: Any) -> None:
+    """Serve a worker, and reload it when it changes.
 
-    Objects keep their stored state over a reload. Errors answer with a page that shows the
-    traceback. Press Ctrl-C to finish what is under way and stop; twice to stop at once.
+    For working on a script: that of FOLDER (default: here). When a Python file beside it changes, the hosts are replaced one by
+    one: objects keep what they have stored, requests wait for a moment. A script that does not
+    load is shown and not used; the one before goes on. Errors answer with a page that has the
+    traceback.
+
+    Ctrl-C finishes what is under way and stops; a second one stops at once.
+
+    \b
+    Examples:
+      roost dev
+      roost dev --port 9000 --hosts 2
+      roost dev examples/rooms --env staging
     """
-    _run("dev", folder, env, **options)  # type: ignore[arg-type]
+    _run("dev", **options)
 
 
 @click.command()
-@common.worker_options
-@common.run_options
-def serve(folder: Path, env: str | None, **options: object) -> None:
-    """Serve the worker in FOLDER (default: here) for production.
+@_run_options
+def serve(**options: Any) -> None:
+    """Serve a worker for production.
 
-    Like dev, but nothing is reloaded, and errors answer with an incident id, whose traceback is in
-    the log. Put a reverse proxy in front of it for TLS.
+    The one in FOLDER (default: here). Like dev, but nothing is reloaded, and errors answer with an incident id, under which the log
+    has the traceback. Put a reverse proxy in front of it for TLS. SIGTERM finishes what is under
+    way (up to grace_s of [roost], 30 seconds) and stops. A host that dies is replaced at once.
+
+    \b
+    Examples:
+      roost serve
+      roost serve --hosts 8 --data-dir /var/lib/rooms
+      roost serve --ip 0.0.0.0 --port 80 --log-level error
     """
-    _run("serve", folder, env, **options)  # type: ignore[arg-type]
+    _run("serve", **options)
 
 
 def _run(
     mode: Literal["dev", "serve"],
-    folder: Path,
-    env: str | None,
     *,
+    folder: Path | None,
+    config: Path | None,
+    env: str | None,
     hosts: int | None,
     ip: str | None,
     port: int | None,
     data_dir: Path | None,
     log_level: str,
 ) -> None:
-    logging.basicConfig(
-        level=log_level.upper(), format="%(message)s", stream=sys.stderr, force=True
+    if folder is not None and config is not None:
+        raise click.UsageError("give FOLDER or --config, not both")
+    _log_at(log_level)
+    place = folder or config
+    read = common.load_config(place, env)
+    count = hosts or read.hosts or os.cpu_count() or 1
+    final = replace(
+        read,
+        ip=ip if ip is not None else read.ip,
+        port=port if port is not None else read.port,
+        hosts=count,
     )
-    config = common.load_config(folder, env)
-    config = replace(
-        config,
-        ip=ip if ip is not None else config.ip,
-        port=port if port is not None else config.port,
-        hosts=hosts or config.hosts or os.cpu_count() or 1,
-    )
-    for warning in config.warnings:
+    for warning in final.warnings:
         _log.warning("%s", warning)
-    assert config.hosts is not None
-    data = data_dir or config.root / ".roost"
-    directories = claim(data, hosts=config.hosts, slots=config.slots)
+    data = common.data_directory(place, data_dir)
+    directories = claim(data, hosts=count, slots=final.slots)
     try:
-        listener = _listen(config)
-        worker = Worker(config, None, ())
-        _preload(config)
+        listener = _listen(final)
+        worker = Worker(final, None, ())
+        _preload(final)
         supervisor = _supervisor(mode, worker, directories, listener, quiet=log_level == "error")
         gc.freeze()  # the pages of what is loaded stay shared with all children
         code = supervisor.run()
@@ -93,6 +151,14 @@ def _run(
         release(directories)
     if code:
         raise RoostError(supervisor.failure)
+
+
+def _log_at(level: str) -> None:
+    """Log to the error stream: Roost's events, what the script logs, and warnings of libraries."""
+    logging.basicConfig(level=level.upper(), format="%(message)s", stream=sys.stderr, force=True)
+    if level != "debug":
+        for library in ("uvicorn", "watchfiles"):
+            logging.getLogger(library).setLevel(logging.WARNING)
 
 
 def _supervisor(
@@ -134,8 +200,8 @@ def _listen(config: Config) -> socket.socket:
         listener = socket.create_server((config.ip, config.port), family=family, backlog=2048)
     except OSError as cause:
         raise ConfigError(
-            f"cannot listen on {config.ip}:{config.port}: {cause.strerror}. Choose another with "
-            "--port or --ip (--port 0 takes a free one)."
+            f"cannot listen on {_shown(config.ip)}:{config.port}: {cause.strerror}. Choose another "
+            "with --port or --ip (--port 0 takes a free one)."
         ) from cause
     listener.setblocking(False)
     return listener
@@ -146,9 +212,9 @@ def _preload(config: Config) -> None:
     for name in config.preload:
         try:
             importlib.import_module(name)
-        except ImportError as cause:
+        except Exception as cause:
             raise ConfigError(
-                f"`preload` names {name}, which cannot be imported: {cause}"
+                f"`preload` names {name}, which cannot be imported: {type(cause).__name__}: {cause}"
             ) from cause
         if not only_one_thread():
             raise ConfigError(
@@ -157,15 +223,27 @@ def _preload(config: Config) -> None:
             )
 
 
-def _greet(mode: str, config: Config, directories: Directories, port: int) -> None:
-    host = f"[{config.ip}]" if ":" in config.ip else config.ip
+def _greet(
+    mode: Literal["dev", "serve"], config: Config, directories: Directories, port: int
+) -> None:
+    anywhere = config.ip in {"0.0.0.0", "::"}  # noqa: S104  (only compared)
+    host = "localhost" if anywhere or config.ip == "127.0.0.1" else _shown(config.ip)
     bindings = [f"{b.name} ({b.class_name})" for b in config.objects]
     bindings += [f"{kv.binding} (KV)" for kv in config.kv]
     bindings += [f"{name} (var)" for name in config.vars]
     click.echo(
         f"{click.style('roost', bold=True)} {mode}: {config.name} is ready on "
         f"{click.style(f'http://{host}:{port}', fg='cyan', underline=True)}"
+        f"{', and for other machines' if anywhere else ''}"
     )
     click.echo(f"  bindings  {', '.join(bindings) or 'none'}")
     click.echo(f"  hosts     {config.hosts}")
     click.echo(f"  data      {common.short(directories.data)}")
+    if mode == "dev" and config.main is not None:
+        click.echo(f"  reloads   when a Python file in {common.short(config.main.parent)} changes")
+    click.echo("  stop it   with Ctrl-C")
+
+
+def _shown(ip: str) -> str:
+    """An address as it stands in a URL."""
+    return f"[{ip}]" if ":" in ip else ip

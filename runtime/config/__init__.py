@@ -13,8 +13,10 @@ from typing import Final, Unpack
 
 from runtime.config import keys
 from runtime.config.bindings import (
+    NAMESPACE_ID,
     KVBinding,
     ObjectBinding,
+    is_namespace_id,
     keyword_kv,
     keyword_objects,
     merge_secrets,
@@ -42,6 +44,7 @@ from runtime.config.text import read_table
 from workers.errors import ConfigError
 
 __all__ = [
+    "NAMESPACE_ID",
     "Config",
     "Durability",
     "KVBinding",
@@ -51,6 +54,7 @@ __all__ = [
     "Settings",
     "find",
     "from_keywords",
+    "is_namespace_id",
     "load",
 ]
 
@@ -105,7 +109,7 @@ def find(directory: Path) -> Path:
             return directory / name
     raise ConfigError(
         f"no wrangler.toml, wrangler.jsonc or wrangler.json in {directory.absolute()}: "
-        "go to your project's folder, name the file with --config, or start one with `roost init`",
+        "go to your project's folder, name the file (--config FILE), or start one with `roost init`",
         file=str(directory),
     )
 

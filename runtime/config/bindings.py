@@ -16,8 +16,10 @@ from runtime.config.table import Table, shown
 from runtime.config.text import read_secrets
 
 __all__ = [
+    "NAMESPACE_ID",
     "KVBinding",
     "ObjectBinding",
+    "is_namespace_id",
     "keyword_kv",
     "keyword_objects",
     "merge_secrets",
@@ -28,7 +30,7 @@ __all__ = [
 ]
 
 _BINDING: Final = "the name of a binding (a Python identifier)"
-_ID: Final = "the id of a namespace (printable, no '/', at most 255 bytes)"
+NAMESPACE_ID: Final = "the id of a namespace (printable, no '/', at most 255 bytes)"
 _LONGEST: Final = 255  # bytes a file system takes as a folder's name
 _HAS: Final = "Roost has Durable Objects, KV and vars"
 
@@ -100,7 +102,11 @@ def read_kv(sections: Sections, taken: dict[str, str]) -> tuple[KVBinding, ...]:
         table.allow({"binding", "id", "preview_id", "remote"})
         binding = table.text("binding", _BINDING, _is_binding)
         _claim(taken, binding, table, "binding")
-        ids = {key: table.text(key, _ID, _is_id) for key in ("preview_id", "id") if key in table}
+        ids = {
+            key: table.text(key, NAMESPACE_ID, is_namespace_id)
+            for key in ("preview_id", "id")
+            if key in table
+        }
         # A local wrangler takes them in this order.
         found.append(KVBinding(binding, next(iter(ids.values()), binding)))
     return tuple(found)
@@ -128,7 +134,7 @@ def keyword_kv(table: Table, taken: dict[str, str]) -> tuple[KVBinding, ...]:
     if isinstance(table.data["kv"], Mapping):
         named = table.table("kv")
         named.allow(named.data.keys())
-        ids = {name: named.text(name, _ID, _is_id) for name in named.data}
+        ids = {name: named.text(name, NAMESPACE_ID, is_namespace_id) for name in named.data}
         bindings = [(name, ids[name], named, name) for name in ids]
     else:
         names = table.texts("kv", _BINDING, _is_binding)
@@ -211,7 +217,7 @@ def _is_binding(text: str) -> bool:
     return text.isidentifier() and len(text.encode()) <= _LONGEST
 
 
-def _is_id(text: str) -> bool:
+def is_namespace_id(text: str) -> bool:
     """Whether a namespace of this id can have a folder of the same name."""
     folder = text.isprintable() and "/" not in text and text not in {"", ".", ".."}
     return folder and len(text.encode()) <= _LONGEST

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from runtime.ids import host_of, slot_of
@@ -56,6 +57,16 @@ class Slots:
         for file in self._files.values():
             file.close()
         self._files.clear()
+
+
+def stored_objects(data: Path, class_name: str | None) -> Iterator[ObjectRecord]:
+    """Yield the objects that have storage in a data directory while no host uses it.
+
+    Makes no file that was not there. Raises StorageError.
+    """
+    for path in sorted((data / "slots").glob("*.sqlite")):
+        with closing(SlotFile(path)) as file:
+            yield from file.objects(class_name)
 
 
 def slot_path(directory: Path, slot: int) -> Path:
