@@ -111,7 +111,8 @@ class Supervisor:
         try:
             while not self._ended:
                 for key, _ in self._selector.select(self._until_timer()):
-                    key.data()
+                    if self._selector.get_map().get(key.fd) is key:  # not closed by one before it
+                        key.data()
                 while self._signals:
                     self._take_signal(self._signals.pop(0))
                 while self._timers and self._timers[0][0] <= time.monotonic():
@@ -228,7 +229,7 @@ class Supervisor:
             child.number, Identity(child.pid, child.generation, State.UP, identity.left_in_order)
         )
         self._tell_all("look")
-        if child.generation > 1:
+        if child.generation > 1 and not identity.left_in_order:
             _log.info("host %s is up again (pid %s)", child.number, child.pid)
         self._look_whether_ready()
         self._replace_next()
