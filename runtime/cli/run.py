@@ -36,7 +36,10 @@ _log = logging.getLogger("roost")
 
 def _address(_context: click.Context, _option: click.Parameter, given: str | None) -> str | None:
     """What --ip means, by the rules of dev.ip in the config."""
-    return None if given is None else read_ip(Table("--ip", "", {"ip": given}))
+    try:
+        return None if given is None else read_ip(Table("", "", {"ip": given}))
+    except ConfigError as error:
+        raise click.BadParameter("expected an IP address or 'localhost'") from error
 
 
 _run_options = common.options(
@@ -200,8 +203,8 @@ def _listen(config: Config) -> socket.socket:
         listener = socket.create_server((config.ip, config.port), family=family, backlog=2048)
     except OSError as cause:
         raise ConfigError(
-            f"cannot listen on {_shown(config.ip)}:{config.port}: {cause.strerror}. Choose another "
-            "with --port or --ip (--port 0 takes a free one)."
+            f"cannot listen on {_shown(config.ip)}:{config.port}: {os.strerror(cause.errno or 0)}. "
+            "Choose another with --port or --ip (--port 0 takes a free one)."
         ) from cause
     listener.setblocking(False)
     return listener
