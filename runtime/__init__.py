@@ -6,15 +6,18 @@ instance. What a worker script imports is in `workers`.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
-import workers
-
-_ours = Path(__file__).resolve().parent.parent
-if Path(workers.__file__ or "/").resolve().parent.parent != _ours:
+# `workers` is a common name. It is looked for and not imported: another's would run.
+_ours = Path(__file__).resolve().parent.parent / "workers"
+_spec = find_spec("workers")
+_places = [] if _spec is None else list(_spec.submodule_search_locations or [str(_spec.origin)])
+if not any(Path(place).resolve() == _ours for place in _places):
     raise ImportError(
-        f"{workers.__file__} stands where Roost's own package `workers` should be. Rename that "
-        f"folder, or take its parent off the path."
+        f"Python finds {_places[0] if _places else 'nothing'} where Roost's own package `workers` "
+        "should be. If that is yours, rename it, or take the folder it is in off the path: the "
+        "script's folder, with `python -m` and in notebooks the current one, and those of PYTHONPATH."
     )
 
 from runtime.client.async_runtime import AsyncRuntime, aconnect  # noqa: E402

@@ -23,7 +23,8 @@ def warn_when_runtime_is_shadowed() -> None:
     )
     if found is not None:
         warnings.warn(
-            f"{found} hides Roost's own package `runtime`: rename it, or run from another folder",
+            f"{found} hides Roost's own package `runtime`, so `from runtime import Runtime` will "
+            "fail: rename it, or take the folder it is in off the path",
             UserWarning,
             stacklevel=3,
         )

@@ -13,18 +13,19 @@ import pickle
 import sys
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workers import DurableObject, WorkerEntrypoint
 from workers.errors import ScriptError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-    from types import ModuleType
+    from types import ModuleType, TracebackType
 
     from runtime.config import Config
 
 _OURS = ("workers", "runtime")
+_PACKAGES = Path(__file__).resolve().parent.parent.parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +61,12 @@ def _import(path: Path) -> ModuleType:
         raise ScriptError(f"there is no worker script at {path} (`main` of the configuration)")
     folder, name = path.parent, path.stem
     for ours in _OURS:
-        for shadow in (folder / ours, folder / f"{ours}.py"):
-            if shadow.exists():
-                raise ScriptError(
-                    f"{shadow} has the name of Roost's own package `{ours}`, so a script beside it "
-                    f"would import the wrong one. Rename it."
-                )
+        shadow = _shadow(folder, ours)
+        if shadow is not None:
+            raise ScriptError(
+                f"{shadow} has the name of Roost's own package `{ours}`, so a script beside it "
+                "cannot import it. Rename it."
+            )
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     spec = importlib.util.spec_from_file_location(name, path)
@@ -78,9 +79,30 @@ def _import(path: Path) -> ModuleType:
     except BaseException as cause:  # also sys.exit() at its top level
         raise ScriptError(
             f"{path} raised {type(cause).__name__} while it was imported:\n"
-            + "".join(traceback.format_exception(cause)).rstrip()
+            + "".join(traceback.format_exception(type(cause), cause, _from_script(cause))).rstrip()
         ) from cause
     return module
+
+
+def _shadow(folder: Path, ours: str) -> Path | None:
+    """A module of the script's folder that goes by the name of one of our packages, or None."""
+    if folder.resolve() == _PACKAGES:
+        return None
+    file, package = folder / f"{ours}.py", folder / ours
+    if file.is_file():
+        return file
+    return package if any(package.glob("*.py")) else None
+
+
+def _from_script(error: BaseException) -> TracebackType | None:
+    """An exception's traceback without what led to the script: this file, and the import system."""
+    trace = error.__traceback__
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if file != __file__ and not file.startswith("<frozen importlib"):
+            break
+        trace = trace.tb_next
+    return trace
 
 
 def _from_module(module: ModuleType, config: Config) -> Script:

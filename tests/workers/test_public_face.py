@@ -90,7 +90,7 @@ def test_a_users_runtime_that_hides_the_engine_is_named_in_a_warning(tmp_path, k
         place.touch()
     _, warning = run("import workers", tmp_path)
     assert f"UserWarning: {place} hides Roost's own package `runtime`" in warning
-    assert "rename it, or run from another folder" in warning
+    assert "rename it, or take the folder it is in off the path" in warning
 
 
 def test_without_a_shadow_nothing_is_said(tmp_path):
