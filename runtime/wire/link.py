@@ -12,7 +12,7 @@ refused. A link belongs to the loop of its process.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Protocol
 
 from runtime.wire import messages as m
@@ -106,7 +106,7 @@ class Link:
         self._held: (
             Batch | None
         ) = []  # calls that wait for the next generation; None while one is up
-        self._backlog: deque[Message] = deque()  # calls that wait for the window
+        self._backlog: OrderedDict[int, Message] = OrderedDict()  # calls that wait for the window
         self._dropped: set[int] = set()  # calls cancelled between their making and the tick's end
         self._sent = 0  # the number of the last call that was handed to a carrier
         self._numbers = 0
@@ -123,22 +123,29 @@ class Link:
     ) -> None:
         """Send a call at the end of this tick, or when the window has room for it."""
         if reply.done():  # cancelled while it waited behind an output gate
+            self.discard(message)
             return
         unanswered = self.unanswered
         if len(self._backlog) >= LIMIT:
+            self.discard(message)
             reply.set_exception(
                 Overloaded(f"{LIMIT:,} calls already wait for host {self.host}: await some first")
             )
             return
         unanswered[reply.call] = (reply, message, frames)
         if self._backlog or len(unanswered) > WINDOW:
-            self._backlog.append(message)
+            self._backlog[reply.call] = message
         elif self._held is not None:
             self._held.append(message)
         else:
             if frames:
                 self._frames.extend(frames)
             self.post(message)
+
+    def discard(self, message: Message) -> None:
+        """Close the body of a call that will not be sent, or not again."""
+        if message[0] == m.FETCH and isinstance(message[6], int):
+            self.streams.stop(message[6])
 
     def post(self, message: Message) -> None:
         """Send a message at the end of this tick; without a host to hear it, it is void."""
@@ -153,14 +160,11 @@ class Link:
         """Send from the backlog what the window has room for."""
         backlog, unanswered = self._backlog, self.unanswered
         while backlog and len(unanswered) - len(backlog) < WINDOW:
-            message = backlog.popleft()
-            entry = unanswered.get(message[1])
-            if entry is None:
-                continue
+            call, message = backlog.popitem(last=False)
             if self._held is not None:
                 self._held.append(message)
             else:
-                self._frames.extend(entry[2])
+                self._frames.extend(unanswered[call][2])
                 self.post(message)
 
     def flush(self) -> None:
@@ -174,7 +178,7 @@ class Link:
             dropped, self._dropped = self._dropped, set()
             # One with frames of its own goes out all the same: the frames are in order.
             out = [o for o in out if o[0] not in m.CALLS or o[1] not in dropped or _has_frames(o)]
-            out.extend((m.CANCEL, call) for call in dropped)
+            out += [(m.CANCEL, o[1]) for o in out if o[0] in m.CALLS and o[1] in dropped]
         self._sent = self._numbers
         self._carrier.send(out, frames)
 
@@ -250,34 +254,43 @@ class Link:
             return
         message = entry[1]
         if message[0] == m.FETCH and isinstance(message[6], int):
-            self.streams.stop(message[6])
+            self.streams.fail(
+                message[6], ConnectionAbortedError("the caller cancelled the request")
+            )
+        if self._backlog.pop(call, None) is not None:
+            return
         if call <= self._sent:
             self.post((m.CANCEL, call))
         elif self._held is None:
             self._dropped.add(call)
+        self._post_waiting()
 
     def lost(self, why: str) -> None:
         """Fail the calls that were sent; keep those that were not, for the next generation."""
-        self._carrier = None
-        self._held = [*(self._held or ()), *(o for o in self._out if o[0] in m.CALLS)]
-        self._out = []
-        self._frames = []
-        kept = {o[1] for o in self._held}
-        kept.update(o[1] for o in self._backlog)
+        self._part([*(self._held or ()), *(o for o in self._out if o[0] in m.CALLS)], why)
+        kept = {o[1] for o in self._held or ()}
+        kept.update(self._backlog)
         for call in [call for call in self.unanswered if call not in kept]:
             reply, message, _ = self.unanswered.pop(call)
+            self.discard(message)
             if not reply.done():
                 reply.set_exception(_host_lost(message, why))
-        self.streams.lost(HostLost(why))
         self._post_waiting()
 
     def left(self) -> None:
         """Keep all calls for the next generation: this one said goodbye and did not start them."""
+        waiting = (e[1] for call, e in self.unanswered.items() if call not in self._backlog)
+        self._part(list(waiting), f"host {self.host} left before the body had ended")
+
+    def _part(self, held: Batch, why: str) -> None:
+        """Give up the carrier; what is held waits for the next one."""
         self._carrier = None
-        waiting = {o[1] for o in self._backlog}
-        self._held = [entry[1] for call, entry in self.unanswered.items() if call not in waiting]
+        self._held = held
         self._out = []
         self._frames = []
+        self._dropped.clear()
+        # Bodies that nobody has begun to read go with their calls, also behind output gates.
+        self.streams.lost(HostLost(why), keep_unread=True)
 
     def close(self) -> None:
         """Fail everything: this process is leaving."""
@@ -304,7 +317,7 @@ def _has_frames(message: Message) -> bool:
 def _set_packed(reply: Waiter, data: bytes, buffers: Sequence[Frame]) -> None:
     try:
         value = unpack(data, buffers)
-    except Exception as cause:
+    except BaseException as cause:  # its type may not be importable here
         error = TypeError(f"the result of the call cannot be read here: {cause}")
         error.__cause__ = cause
         reply.set_exception(error)
