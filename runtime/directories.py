@@ -4,9 +4,10 @@ The data directory holds everything durable: slot files, KV namespaces, the numb
 instance at a time may use it; the kernel lock on its `lock` file is held by the supervisor and,
 by inheritance, by all its children, so it is free only when the last of them is gone.
 
-The run directory holds the sockets and the roster of a running instance. It stands under the
-user's runtime directory, its name derived from the data directory's path, and goes with the
-instance. Both are the user's alone (0700): pickles are read from them.
+The run directory holds the sockets and the roster of one running instance and goes with it. It
+stands under the user's runtime directory; its name begins with a hash of the data directory's path
+and ends at random, so that whoever cleans up after an instance that was killed never removes the
+directory of the next one. Both are the user's alone (0700): pickles are read from them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import tempfile
 import time
@@ -74,8 +76,25 @@ def make_private(directory: Path) -> None:
 
 
 def run_directory(data: Path) -> Path:
-    """Return where the run directory of a data directory is, whether it exists or not."""
+    """Return the run directory of the instance that runs on a data directory, or was the last to.
+
+    Raises OSError or ValueError when there was none.
+    """
+    return Path(json.loads((data / "lock").read_bytes())["run"])
+
+
+def _new_run(data: Path) -> Path:
+    """Make the run directory of a new instance, and remove those of instances that were killed."""
     name = hashlib.sha256(os.fsencode(data.resolve())).hexdigest()[:16]
+    run = _place_of_run(f"{name}-{secrets.token_hex(4)}")
+    make_private(run.parent)
+    for old in run.parent.glob(f"{name}-*"):
+        shutil.rmtree(old, ignore_errors=True)
+    run.mkdir(mode=0o700)
+    return run
+
+
+def _place_of_run(name: str) -> Path:
     bases = [os.environ.get("XDG_RUNTIME_DIR"), f"/run/user/{os.getuid()}", tempfile.gettempdir()]
     for base in bases:
         if base and os.path.isdir(base) and os.access(base, os.W_OK):  # noqa: PTH112
@@ -92,14 +111,14 @@ def claim(data: Path, *, hosts: int, slots: int | None) -> Directories:
     made with another number of slots than asked for, or has fewer than there are hosts.
     """
     data = data.absolute()
-    make_private(data)
+    try:
+        make_private(data)
+    except FileExistsError as cause:
+        raise ConfigError(f"{data} is no directory; name another as the data directory") from cause
     lock = _lock(data)
     try:
         kept = _slots_of(data, hosts, slots)
-        run = run_directory(data)
-        make_private(run.parent)
-        shutil.rmtree(run, ignore_errors=True)  # of an instance that was killed
-        make_private(run)
+        run = _new_run(data)
         os.ftruncate(lock, 0)
         os.pwrite(lock, json.dumps({"pid": os.getpid(), "run": str(run)}).encode(), 0)
     except BaseException:
@@ -116,8 +135,9 @@ def _lock(data: Path) -> int:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             pid = _holder(os.pread(lock, 4096, 0))
-            # A dead holder's children are about to go; anybody else stays.
-            if (pid is None or _lives(pid)) or time.monotonic() > give_up:
+            # A dead holder's children are about to go, and a new one is about to write its pid;
+            # anybody else stays.
+            if (pid is not None and _lives(pid)) or time.monotonic() > give_up:
                 os.close(lock)
                 raise DataDirInUse(
                     f"{data} is in use by another Roost (pid {pid}). Stop that one, use "

@@ -45,13 +45,13 @@ def main() -> int:
         contextlib.ExitStack() as ends,
     ):
         data = Path(folder) / "data"
-        traces = Traces(run_directory(data))
-        ends.callback(traces.close)
         try:
             server = ends.enter_context(started(FOLDER, data, HOSTS))
         except NotServingError as error:
             story.promise("roost dev comes up", [error])
             return story.end(time.monotonic() - began)
+        traces = Traces(run_directory(data))
+        ends.callback(traces.close)
         story.step("roost dev", f"in {os.path.relpath(FOLDER)}, with {HOSTS} hosts")
         story.fact(f"ready on {server.url} after {time.monotonic() - began:.2f} s")
         with connect(data) as runtime:

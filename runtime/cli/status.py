@@ -19,7 +19,8 @@ import click
 from runtime import control
 from runtime.cli import common
 from runtime.cli.table import plain_table, rich_table, say_json, show, terminal, write
-from runtime.client.instance import config_of, find, run_of
+from runtime.client.instance import config_of, find
+from runtime.directories import run_directory
 from runtime.roster import Roster
 from runtime.status import HostStatus, status_of
 from workers.errors import RuntimeClosed
@@ -67,7 +68,7 @@ def status(config: Path | None, data_dir: Path | None, *, as_json: bool, watch: 
     """
     data = common.data_directory(config, data_dir)
     with closing(find(data).connection) as connection:
-        roster = Roster.open(run_of(data) / "roster")
+        roster = Roster.open(run_directory(data) / "roster")
         about = _About(config_of(data).name, data, roster.supervisor, roster.slots)
         if not watch:
             look = _look(roster)

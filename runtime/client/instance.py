@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import pickle
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -20,12 +21,12 @@ from typing import TYPE_CHECKING
 import cloudpickle
 
 from runtime import control
+from runtime.directories import run_directory
 from runtime.host.process import Worker
 from runtime.supervisor.embedded import Boot
 from workers.errors import RuntimeClosed
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Mapping
 
     from runtime.config import Config
@@ -45,6 +46,12 @@ class Instance:
     data: Path
     process: subprocess.Popen[bytes] | None
     """The supervisor, when this program started it."""
+
+    def hang_up(self) -> None:
+        """End the connection, also for forks of this program that have a copy of it."""
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
+        self.connection.close()
 
     def wait(self, seconds: float) -> None:
         """Wait until the instance has ended, if this program started it; then end it."""
@@ -89,7 +96,7 @@ def start(
 def find(data: Path) -> Instance:
     """Connect to the instance that runs on a data directory. Raises RuntimeClosed if none does."""
     try:
-        run = run_of(data)
+        run = run_directory(data)
         connection = control.connect(str(run / "control"))
     except (OSError, ValueError) as cause:
         raise RuntimeClosed(
@@ -98,14 +105,9 @@ def find(data: Path) -> Instance:
     return Instance(connection, data, None)
 
 
-def run_of(data: Path) -> Path:
-    """Return the run directory of the instance on a data directory. Raises OSError, ValueError."""
-    return Path(json.loads((data / "lock").read_bytes())["run"])
-
-
 def config_of(data: Path) -> Config:
     """Return the configuration of the instance that runs on a data directory."""
-    config: Config = pickle.loads((run_of(data) / "worker").read_bytes())
+    config: Config = pickle.loads((run_directory(data) / "worker").read_bytes())
     return config
 
 
