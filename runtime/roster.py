@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _HEAD = struct.Struct("=8sIIII")  # magic, layout, hosts, slots, supervisor's pid
-_IDENTITY = struct.Struct("=IIII")  # pid, generation, state, whether the last one left in order
+_IDENTITY = struct.Struct("=IIII")  # pid, generation, state, end of the generation before
 _FIGURES = struct.Struct("=QQQQQQ")
 _MAGIC = b"roost-r1"
 _LAYOUT = 1
@@ -38,6 +38,16 @@ class State(IntEnum):
     LEAVING = 3
 
 
+class End(IntEnum):
+    """How a generation of a host ended."""
+
+    DIED = 0
+    LEFT = 1
+    """It said goodbye to everybody."""
+    OVERRAN = 2
+    """An event of it ran over its CPU limit."""
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Who a host is: the supervisor's half of a row."""
@@ -45,8 +55,8 @@ class Identity:
     pid: int
     generation: int
     state: State
-    left_in_order: bool
-    """Whether the generation before this one said goodbye to everybody."""
+    before: End
+    """How the generation before this one ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +106,8 @@ class Roster:
 
     def identity(self, host: int) -> Identity:
         """Who host number `host` is now."""
-        pid, generation, state, in_order = _IDENTITY.unpack_from(self._map, _ROW * (host + 1))
-        return Identity(pid, generation, State(state), bool(in_order))
+        pid, generation, state, before = _IDENTITY.unpack_from(self._map, _ROW * (host + 1))
+        return Identity(pid, generation, State(state), End(before))
 
     def set_identity(self, host: int, identity: Identity) -> None:
         """Write who host number `host` is. Only the supervisor does."""
@@ -107,7 +117,7 @@ class Roster:
             identity.pid,
             identity.generation,
             identity.state,
-            identity.left_in_order,
+            identity.before,
         )
 
     def figures(self, host: int) -> Figures:
@@ -139,6 +149,13 @@ class Roster:
     def close(self) -> None:
         """Unmap the table."""
         self._map.close()
+
+
+def describe_loss(host: int, generation: int, now: Identity) -> str:
+    """Say how a generation of a host ended, which did not leave in order."""
+    if now.before is End.OVERRAN and now.generation == generation + 1:
+        return f"host {host} was ended, because an event ran over its CPU limit (`cpu_ms`),"
+    return f"host {host} died"
 
 
 def endpoint(run: Path, host: int, generation: int) -> str:

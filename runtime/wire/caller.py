@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import zmq
 
 from runtime.ids import host_of, slot_of
-from runtime.roster import Roster, State, endpoint
+from runtime.roster import End, Roster, State, describe_loss, endpoint
 from runtime.wire import messages as m
 from runtime.wire.codec import decode, encode, parcel
 from runtime.wire.link import Link, Reply
@@ -126,6 +126,7 @@ class Caller:
         self._context = context
         self._identity = identity
         self._dialers: dict[int, Dialer] = {}
+        self._refusal = ""  # why no new call is taken
         self._closed = False
         self.links = [Link(host, loop) for host in range(roster.hosts)]
 
@@ -147,8 +148,8 @@ class Caller:
 
         Raises TypeError when an argument cannot be sent.
         """
-        if self._closed:
-            raise RuntimeClosed("the runtime is closed")
+        if self._refusal:
+            raise RuntimeClosed(self._refusal)
         kind, first, second, frames = parcel(args, kwargs)
         reply = Reply(loop=self._loop)
         number = self.link_of(target).number(reply)
@@ -156,8 +157,8 @@ class Caller:
 
     def post(self, waiter: Waiter, target: Target | None, method: str, ready: Parcel) -> None:
         """Send a call whose arguments are packed already, for somebody else's waiter."""
-        if self._closed:
-            waiter.set_exception(RuntimeClosed("the runtime is closed"))
+        if self._refusal:
+            waiter.set_exception(RuntimeClosed(self._refusal))
             return
         kind, first, second, frames = ready
         link = self.link_of(target)
@@ -180,8 +181,8 @@ class Caller:
 
     def prepare_fetch(self, target: Target | None, request: Request) -> tuple[Reply, Message]:
         """Build the call of fetch(request); the request's body is used up by it."""
-        if self._closed:
-            raise RuntimeClosed("the runtime is closed")
+        if self._refusal:
+            raise RuntimeClosed(self._refusal)
         link = self.link_of(target)
         reply = Reply(loop=self._loop)
         link.number(reply)
@@ -208,6 +209,8 @@ class Caller:
 
     def objects(self, host: int, limit: int, class_name: str | None) -> Reply:
         """Ask a host which objects have storage. The future has a list of ObjectRecord."""
+        if self._refusal:
+            raise RuntimeClosed(self._refusal)
         link = self.links[host]
         reply = Reply(loop=self._loop)
         link.post_call(reply, (m.OBJECTS, link.number(reply), limit, class_name))
@@ -232,14 +235,16 @@ class Caller:
                 # Answers that arrived before its end are good: take them first. One that left in
                 # order has its last answers still under way, up to its goodbye.
                 dialer.drain_all()
-                in_order = identity.left_in_order and identity.generation == link.generation + 1
+                in_order = (
+                    identity.before is End.LEFT and identity.generation == link.generation + 1
+                )
                 if in_order and not dialer.goodbye:
                     continue
                 del self._dialers[link.host]
                 if dialer.goodbye:
                     link.left()
                 else:
-                    link.lost(f"host {link.host} died")
+                    link.lost(describe_loss(link.host, link.generation, identity))
                 dialer.close()
                 dialer = None
             if dialer is None and identity.state == State.UP:
@@ -255,11 +260,26 @@ class Caller:
         dialer.send([(m.HELLO, m.VERSION)], [])
         link.connected(generation, dialer)
 
-    def close(self) -> None:
+    def refuse(self, why: str) -> None:
+        """Take no new calls; those that were made go on."""
+        self._refusal = why
+
+    def strand(self, why: str) -> None:
+        """Fail the calls that no host has taken, and take no new ones: the hosts are leaving."""
+        self._refusal = why
+        for link in self.links:
+            link.strand(why)
+
+    def unanswered(self) -> list[Waiter]:
+        """Return who waits for an answer."""
+        return [entry[0] for link in self.links for entry in link.unanswered.values()]
+
+    def close(self, why: str = "the runtime was closed") -> None:
         """Fail what is unanswered and close all sockets."""
         self._closed = True
+        self._refusal = why
         for link in self.links:
-            link.close()
+            link.close(why)
         for dialer in self._dialers.values():
             dialer.close()
         self._dialers.clear()

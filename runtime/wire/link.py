@@ -86,6 +86,7 @@ class Link:
         "_loop",
         "_numbers",
         "_out",
+        "_refusal",
         "_scheduled",
         "_sent",
         "generation",
@@ -110,6 +111,7 @@ class Link:
         self._dropped: set[int] = set()  # calls cancelled between their making and the tick's end
         self._sent = 0  # the number of the last call that was handed to a carrier
         self._numbers = 0
+        self._refusal = ""  # why there will be no next generation
         self._scheduled = False
 
     def number(self, reply: Waiter) -> int:
@@ -239,6 +241,9 @@ class Link:
 
     def _hold(self, call: int) -> None:
         """Keep a refused call, and all calls after it, for the next generation."""
+        if self._refusal:
+            self._fail(call, "was not run", self._refusal)
+            return
         if self._held is None:
             self._held = [o for o in self._out if o[0] in m.CALLS]
             self._out = [o for o in self._out if o[0] not in m.CALLS]
@@ -292,17 +297,30 @@ class Link:
         # Bodies that nobody has begun to read go with their calls, also behind output gates.
         self.streams.lost(HostLost(why), keep_unread=True)
 
-    def close(self) -> None:
-        """Fail everything: this process is leaving."""
+    def strand(self, why: str) -> None:
+        """Fail the calls that no host has taken, and those that will be refused: none follows."""
+        self._refusal = why
+        held, backlog = self._held or (), self._backlog
+        self._backlog = deque()
+        for message in (*held, *backlog):
+            self._fail(message[1], "was not run", why)
+        if self._held is not None:
+            self._held = []
+
+    def _fail(self, call: int, fate: str, why: str) -> None:
+        entry = self.unanswered.pop(call, None)
+        if entry is not None and not entry[0].done():
+            entry[0].set_exception(_closed(entry[1], fate, why))
+
+    def close(self, why: str) -> None:
+        """Fail everything: this process is leaving, or the instance has gone."""
         self.flush()
         self._carrier = None
-        unanswered, self.unanswered = self.unanswered, {}
-        for reply, _, _ in unanswered.values():
-            if not reply.done():
-                reply.set_exception(RuntimeClosed("the runtime was closed before the call ended"))
+        for call in list(self.unanswered):
+            self._fail(call, "was cut off", why)
         self._backlog.clear()
         self._out.clear()
-        self.streams.lost(RuntimeClosed("the runtime was closed"))
+        self.streams.lost(RuntimeClosed(why))
 
 
 def _number(message: Message) -> int:
@@ -330,8 +348,19 @@ def _host_lost(message: Message, why: str) -> HostLost:
         return HostLost(f"{why} while it listed its objects; call again")
     return HostLost(
         f"{why} while it ran {describe(message[2], message[3])}; call again",
-        durable_object_id=message[2][1].hex() if message[2] is not None else None,
+        durable_object_id=_id_in(message),
     )
+
+
+def _closed(message: Message, fate: str, why: str) -> RuntimeClosed:
+    if message[0] == m.OBJECTS:
+        return RuntimeClosed(f"the list of objects {fate}: {why}")
+    what = describe(message[2], message[3])
+    return RuntimeClosed(f"{what} {fate}: {why}", durable_object_id=_id_in(message))
+
+
+def _id_in(message: Message) -> str | None:
+    return message[2][1].hex() if message[2] is not None else None
 
 
 def describe(target: Target | None, method: str) -> str:
