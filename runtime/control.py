@@ -7,14 +7,15 @@ A packet is a verb and, after a space, text. Children have a socketpair each; cl
 |---|---|---|
 | look | supervisor | the roster has changed |
 | gone NAME | supervisor | this caller is no more |
-| leave | supervisor | take no new work, and say when there is none left |
+| leave | supervisor | take no new work, and say when there is none left; to a client: bring none |
 | stop | supervisor | there is no more work: close and exit |
 | up NAME | host, gateway | ready for work, and the name by which it calls hosts |
-| failed TEXT | host, gateway | cannot start, and why |
+| failed TEXT | host, gateway, supervisor | cannot start, or go on, and why |
 | idle, busy | host | whether work is under way, while leaving |
 | hello NAME | client | the name by which it calls hosts |
 | welcome | supervisor | the instance is ready |
 | reload | watcher, client | the script has changed: replace the hosts |
+| reloaded TEXT | supervisor | they are replaced, or why not |
 | finish | client | stop the whole instance |
 """
 

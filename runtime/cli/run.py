@@ -22,7 +22,7 @@ from runtime.directories import claim, release
 from runtime.gateway.process import Gateway, run_gateway
 from runtime.host.process import Worker
 from runtime.supervisor.supervisor import Supervisor, only_one_thread
-from runtime.supervisor.trial import run_trial, run_watcher
+from runtime.supervisor.trial import run_watcher
 from workers.errors import ConfigError, RoostError
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def _supervisor(
         directories,
         config.hosts or 1,
         extras=extras,
-        trial=partial(run_trial, worker, directories.data),
+        front=listener,
         on_ready=lambda: _greet(mode, config, directories, port),
     )
 

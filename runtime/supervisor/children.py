@@ -47,7 +47,11 @@ class Child:
     why: str = ""
     """What it said of its failure."""
     idle: bool = False
+    overran: bool = False
+    """Whether it is killed because an event ran over its CPU limit."""
     started: float = field(default_factory=time.monotonic)
+    up: float = 0.0
+    """When it was ready for work, on the monotonic clock; 0 before."""
 
     def kill(self) -> None:
         """End it at once; reaping comes later."""

@@ -46,10 +46,10 @@ def main(descriptor: int) -> None:
     except Exception as error:
         control.say(parent, "refused", pickle.dumps(error).hex())
         os._exit(1)
-    supervisor = Supervisor(boot.worker, directories, boot.hosts, parent=parent)
     parent.setblocking(False)
-    gc.freeze()
     try:
+        supervisor = Supervisor(boot.worker, directories, boot.hosts, parent=parent)
+        gc.freeze()
         code = supervisor.run()
     finally:
         release(directories)

@@ -1,4 +1,4 @@
-"""Two small children beside the hosts, in `roost dev`: one watches the script, one tries it.
+"""Two small children beside the hosts: one watches the script in `roost dev`, one tries it.
 
 The watcher says `reload` when a Python file of the script's folder has changed. The trial loads the
 changed script as a host would, so that a script with an error never replaces one that works.
@@ -31,8 +31,12 @@ def run_watcher(folder: Path, connection: socket.socket, supervisor: int) -> Non
     ignore_terminal()
     from watchfiles import PythonFilter, watch  # noqa: PLC0415  (only `roost dev` pays for it)
 
-    for _ in watch(folder, watch_filter=PythonFilter(), raise_interrupt=False, debounce=200):
-        control.say(connection, "reload")
+    try:
+        for _ in watch(folder, watch_filter=PythonFilter(), raise_interrupt=False, debounce=200):
+            control.say(connection, "reload")
+    except Exception as error:  # such as the system's limit of watched files
+        control.say(connection, "failed", str(error))
+        os._exit(1)
     os._exit(0)
 
 

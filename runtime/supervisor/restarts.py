@@ -1,0 +1,28 @@
+"""How soon a process that died is started again: at once, then ever later, and at last not at all."""
+
+from __future__ import annotations
+
+QUICK = 1.0
+"""Seconds: a process that dies sooner after it came up counts towards a crash loop."""
+
+CRASHES = 8
+"""So many quick deaths of one process in a row are a crash loop."""
+
+_LONGEST = 5.0
+
+
+class Restarts:
+    """The deaths of all processes, by name."""
+
+    def __init__(self) -> None:
+        self._quick: dict[str, int] = {}
+
+    def died(self, name: str, lived: float) -> float | None:
+        """Return after how many seconds to start a process again that lived for so many.
+
+        None says that it is a crash loop. The first death is mended at once.
+        """
+        deaths = self._quick[name] = self._quick.get(name, 0) + 1 if lived < QUICK else 0
+        if deaths >= CRASHES:
+            return None
+        return 0.0 if deaths < 2 else min(_LONGEST, 0.1 * 2 ** (deaths - 2))
