@@ -80,7 +80,7 @@ class AsyncRuntime:
         try:
             self._attach(instance, await open_connection(instance))
         except BaseException:
-            instance.connection.close()
+            instance.hang_up()
             await asyncio.to_thread(instance.wait, _EXTRA_SECONDS)
             raise
         return self
@@ -114,20 +114,28 @@ class AsyncRuntime:
         """Who the hosts are and how they fare."""
         return status_of(self.connection.roster)
 
+    async def reload(self) -> None:
+        """Replace the hosts one by one, so that they load the script anew; state stays.
+
+        Returns when they are replaced. Raises ScriptError, and leaves everything as it is, when
+        the script does not load.
+        """
+        await self.connection.reload()
+
     async def close(self) -> None:
-        """Let what is under way end, stop the instance, free everything. Again: does nothing."""
+        """Let what is under way end, stop the instance, free everything. Again: does nothing.
+
+        Cancelled meanwhile, it stops the instance at once.
+        """
         connection, self._connection = self._connection, None
         instance, self._instance = self._instance, None
         if connection is None or instance is None:
             return
-        if instance.process is not None:
-            grace = connection.bindings.config.limits.grace_s + _EXTRA_SECONDS
-            connection.finish()
-            await asyncio.wait([connection.ended], timeout=grace)
+        try:
+            await connection.finish()
+        finally:
             connection.close()
             await asyncio.to_thread(instance.wait, _EXTRA_SECONDS)
-        else:
-            connection.close()
 
     async def __aenter__(self) -> Self:
         return await self.start()

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import os
 import pickle
 import secrets
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import zmq
 
 from runtime import control
 from runtime.bindings import Bindings
-from runtime.client.instance import config_of, run_of
+from runtime.client.instance import config_of
+from runtime.directories import run_directory
 from runtime.roster import Roster
 from runtime.wire.caller import Caller, identity_of
 from workers.errors import RuntimeClosed, ScriptError
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 
     from runtime.client.instance import Instance
     from runtime.storage import ObjectRecord
+    from runtime.wire.link import Waiter
+
+_EXTRA_SECONDS = 5.0
+"""Beyond the grace period: what an instance may take to end that is not its events' time."""
 
 
 class Connection:
@@ -31,7 +37,7 @@ class Connection:
 
     def __init__(self, instance: Instance, loop: asyncio.AbstractEventLoop, name: bytes) -> None:
         data = instance.data
-        self.run: Path = run_of(data)
+        self.run: Path = run_directory(data)
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.roster = Roster.open(self.run / "roster")
         self.caller = Caller(loop, self.roster, self.run, self.context, name)
@@ -39,7 +45,10 @@ class Connection:
         self.name = name
         self.ended: asyncio.Future[None] = loop.create_future()
         """Done when the instance has gone, or this connection was closed."""
-        self._finishing = False
+        self.ending = ""
+        """Why no more calls can be made, when that is so."""
+        self._reloads: list[asyncio.Future[None]] = []
+        self._failure = ""
         self._instance = instance
         self._loop = loop
         loop.add_reader(instance.connection.fileno(), self._hear)
@@ -50,37 +59,78 @@ class Connection:
             while True:
                 packet = control.hear(self._instance.connection)
                 if packet is None:
-                    if self._instance.process is not None and not self._finishing:
-                        # Its supervisor was killed, and nobody else is left to clean up.
+                    if self._instance.process is not None:
+                        # If its supervisor was killed, nobody else is left to clean up.
                         shutil.rmtree(self.run, ignore_errors=True)
-                    self._end()
+                    self.end(self._failure or "the instance has ended")
                     return
-                if packet[0] == "look":
-                    self.caller.look()
+                self._heard(*packet)
 
-    def _end(self) -> None:
+    def _heard(self, verb: str, text: str) -> None:
+        if verb == "look":
+            self.caller.look()
+        elif verb == "leave":
+            self.ending = "the instance is stopping"
+            self.caller.strand(self.ending)
+        elif verb == "failed":
+            self._failure = f"the instance has failed: {text}"
+        elif verb == "reloaded" and self._reloads:
+            waiter = self._reloads.pop(0)
+            if not waiter.done():
+                if text:
+                    waiter.set_exception(ScriptError(text))
+                else:
+                    waiter.set_result(None)
+
+    def end(self, why: str) -> None:
+        """Fail what is under way and make no more calls. Again: does nothing."""
         if self.ended.done():
             return
+        self.ending = why
         self._loop.remove_reader(self._instance.connection.fileno())
         self.ended.set_result(None)
-        self.caller.close()
+        for waiter in self._reloads:
+            if not waiter.done():
+                waiter.set_exception(RuntimeClosed(why))
+        self.caller.close(why)
 
-    def finish(self) -> None:
-        """Ask the instance to end, when what is under way has ended."""
-        self._finishing = True
+    async def finish(self) -> None:
+        """End the instance, if this program started it, when what is under way has ended."""
+        if self._instance.process is None or self.ended.done():
+            return
+        self.caller.refuse("the runtime is closed")
+        grace = self.bindings.config.limits.grace_s
+        if waiting := self.caller.unanswered():
+            await asyncio.wait([*map(_as_future, waiting), self.ended], timeout=grace)
         control.say(self._instance.connection, "finish")
+        await asyncio.wait([self.ended], timeout=grace + _EXTRA_SECONDS)
 
-    def reload(self) -> None:
-        """Ask the instance to replace its hosts, so that they load the script anew."""
+    async def reload(self) -> None:
+        """Have the hosts replaced one by one, so that they load the script anew.
+
+        Raises ScriptError, and leaves everything as it is, when the script does not load.
+        """
+        if self.ending:
+            raise RuntimeClosed(self.ending)
+        waiter = self._loop.create_future()
+        self._reloads.append(waiter)
         control.say(self._instance.connection, "reload")
+        await waiter
 
     def close(self) -> None:
-        """Close the connection; the instance goes on without it, if it is not ours."""
-        self._end()
-        self._instance.connection.close()
+        """Close the connection. An instance of ours ends at once; another goes on without us."""
+        self.end("the runtime is closed")
+        self._instance.hang_up()
         self.bindings.close()
         self.context.destroy(linger=100)
         self.roster.close()
+
+
+def _as_future(waiter: Waiter) -> asyncio.Future[Any]:
+    if isinstance(waiter, concurrent.futures.Future):
+        return asyncio.wrap_future(waiter)
+    assert isinstance(waiter, asyncio.Future)
+    return waiter
 
 
 async def open_connection(instance: Instance) -> Connection:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import zmq
 
 from runtime.ids import host_of, slot_of
-from runtime.roster import Roster, State, endpoint
+from runtime.roster import Roster, State, describe_loss, endpoint
 from runtime.wire import messages as m
 from runtime.wire.codec import decode, encode, unpack, unpack_error
 from runtime.wire.link import describe
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 LOOK_MS = 10
 """Milliseconds without an answer after which to look whether the host still lives."""
 
+_CLOSE_SECONDS = 100 * LOOK_MS / 1000
+
 
 class NotStarted(Exception):  # noqa: N818  (a turn of events, not an error)
     """The call did not start, because its host is not there or leaving: call through the loop."""
@@ -45,7 +47,7 @@ class Lane:
         roster: Roster,
         run: Path,
         identity: bytes,
-        has_ended: Callable[[], bool],
+        why_ended: Callable[[], str],
     ) -> None:
         self.lock = threading.Lock()
         """Held by the thread that uses the lane."""
@@ -53,7 +55,7 @@ class Lane:
         self._roster = roster
         self._run = run
         self._identity = identity
-        self._has_ended = has_ended
+        self._why_ended = why_ended
         self._sockets: dict[int, tuple[int, zmq.Socket[bytes]]] = {}
         self._number = 0
 
@@ -81,7 +83,8 @@ class Lane:
             return self._wait(socket, number, host, identity.generation, target, method)
         except BaseException as stop:
             if not isinstance(stop, Exception):  # Ctrl-C: nobody waits for this call any more
-                socket.send(encode([(m.CANCEL, number)]))
+                with contextlib.suppress(zmq.ZMQError):
+                    socket.send(encode([(m.CANCEL, number)]))
             raise
 
     def _wait(
@@ -98,29 +101,33 @@ class Lane:
             try:
                 first = socket.recv()
             except zmq.Again:
-                if self._has_ended():
+                if why := self._why_ended():
                     raise RuntimeClosed(
-                        f"the instance ended while it ran {describe(target, method)}",
+                        f"{describe(target, method)} was cut off: {why}",
                         durable_object_id=target[1].hex(),
                     ) from None
+                now = self._roster.identity(host)
                 if last_look:
                     self._forget(host)
+                    lost = describe_loss(host, generation, now)
                     raise HostLost(
-                        f"host {host} died while it ran {describe(target, method)}; call again",
+                        f"{lost} while it ran {describe(target, method)}; call again",
                         durable_object_id=target[1].hex(),
                     ) from None
                 # One more wait after its end is known: its answer may have been on the way.
-                last_look = self._roster.identity(host).generation != generation
+                last_look = now.generation != generation
                 continue
             frames: list[Frame] = []
             while socket.getsockopt(zmq.RCVMORE):
                 frames.append(socket.recv())
+            at = 0
             for message in decode(first):
                 if message[0] == m.GOODBYE:
                     self._forget(host)
                     raise NotStarted
                 if message[1] == number:  # not of a call that was given up
-                    return _value(message, frames)
+                    return _value(message, frames[at:])
+                at += _count_frames(message)
 
     def _connect(self, host: int, generation: int) -> zmq.Socket[bytes]:
         self._forget(host)
@@ -140,10 +147,20 @@ class Lane:
             socket.close(linger=0)
 
     def close(self) -> None:
-        """Close all sockets, when no thread uses them."""
-        with self.lock, contextlib.suppress(zmq.ZMQError):
-            for host in list(self._sockets):
-                self._forget(host)
+        """Close all sockets, when no thread uses them: a call ends soon after the instance has.
+
+        But for a call that a signal handler of its own thread has interrupted to close the runtime.
+        """
+        if self.lock.acquire(timeout=_CLOSE_SECONDS):
+            with contextlib.suppress(zmq.ZMQError):
+                for host in list(self._sockets):
+                    self._forget(host)
+            self.lock.release()
+
+
+def _count_frames(message: Message) -> int:
+    count: int = message[3] if message[0] == m.RESULT_PACKED else 0
+    return count
 
 
 def _value(message: Message, frames: list[Frame]) -> Any:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import os
 import threading
+import weakref
 from collections import deque
-from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Self
+from concurrent.futures import Future, InvalidStateError
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import uvloop
 
@@ -29,7 +31,7 @@ from workers.body import take_content
 from workers.errors import RuntimeClosed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Coroutine, Mapping, Sequence
     from pathlib import Path
 
     from runtime.storage import ObjectRecord
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from runtime.wire.link import Link
     from runtime.wire.messages import Target
     from workers import DurableObject, WorkerEntrypoint
+
+T = TypeVar("T")
 
 _EXTRA_SECONDS = 5.0
 
@@ -58,43 +62,63 @@ class Pending(Future[Any]):
         self._calls.cancelled(self)
         return True
 
+    def set_result(self, result: Any) -> None:
+        """Take the result, unless another thread has just cancelled the wait."""
+        with contextlib.suppress(InvalidStateError):
+            super().set_result(result)
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        """Take the error, unless another thread has just cancelled the wait."""
+        with contextlib.suppress(InvalidStateError):
+            super().set_exception(exception)
+
 
 class Calls:
     """How the stubs of a Runtime call: blocking through the lane, submitted through the loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, connection: Connection) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, thread: int | None, connection: Connection
+    ) -> None:
         self._loop = loop
+        self._thread = thread
         self._connection = connection
         self._lane = Lane(
             connection.context,
             connection.roster,
             connection.run,
             connection.name + LANE,
-            connection.ended.done,
+            lambda: connection.ending if connection.ended.done() else "",
         )
         self._lock = threading.Lock()
         self._queue: deque[tuple[Pending, Target | None, str, Parcel]] = deque()
         self._scheduled = False
         self._under_way = 0
-        self.closed = False
+        self.refusal = ""
+        """Why no calls can be made any more, when that is so."""
 
     def call(
         self, target: Target | None, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Call a method and wait for its result."""
+        self.refuse_waiting()
         ready = parcel(args, kwargs)
         lane = self._lane
         # What was submitted must not be overtaken, so then the call goes the same way.
         if target is not None and not self._under_way and lane.lock.acquire(blocking=False):
             try:
-                if self.closed:
-                    raise RuntimeClosed("the runtime is closed")
+                if self.refusal:
+                    raise RuntimeClosed(self.refusal)
                 return lane.call(target, method, ready)
             except NotStarted:
                 pass
             finally:
                 lane.lock.release()
-        return self._send(target, method, ready).result()
+        pending = self._send(target, method, ready)
+        try:
+            return pending.result()
+        except BaseException:
+            pending.cancel()  # Ctrl-C: nobody waits for it any more
+            raise
 
     def submit(
         self, target: Target | None, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -103,17 +127,17 @@ class Calls:
         return self._send(target, method, parcel(args, kwargs))
 
     def _send(self, target: Target | None, method: str, ready: Parcel) -> Pending:
-        if self.closed:
-            raise RuntimeClosed("the runtime is closed")
+        if self.refusal:
+            raise RuntimeClosed(self.refusal)
         pending = Pending(self)
         with self._lock:
             self._under_way += 1
             self._queue.append((pending, target, method, ready))
-            wake = not self._scheduled
-            self._scheduled = True
+            if not self._scheduled:
+                # In this order, so that Ctrl-C between the two leaves nothing unsent.
+                self._loop.call_soon_threadsafe(self._post)
+                self._scheduled = True
         pending.add_done_callback(self._ended)
-        if wake:
-            self._loop.call_soon_threadsafe(self._post)
         return pending
 
     def _post(self) -> None:
@@ -140,9 +164,7 @@ class Calls:
 
     def fetch(self, target: Target | None, request: Request) -> Response:
         """Send a request and wait for the response, whole."""
-        if self.closed:
-            raise RuntimeClosed("the runtime is closed")
-        return asyncio.run_coroutine_threadsafe(self._fetch(target, request), self._loop).result()
+        return self.wait(self._fetch(target, request))
 
     async def _fetch(self, target: Target | None, request: Request) -> Response:
         response: Response = await self._connection.caller.fetch(target, request)
@@ -158,14 +180,33 @@ class Calls:
 
     def objects(self, class_name: str | None, limit: int) -> list[ObjectRecord]:
         """Ask all hosts for their objects."""
-        if self.closed:
-            raise RuntimeClosed("the runtime is closed")
-        asking = list_objects(self._connection.caller, class_name, limit)
-        return asyncio.run_coroutine_threadsafe(asking, self._loop).result()
+        return self.wait(list_objects(self._connection.caller, class_name, limit))
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run something in the loop and wait for its result."""
+        try:
+            self.refuse_waiting()
+            if self.refusal:
+                raise RuntimeClosed(self.refusal)
+        except BaseException:
+            work.close()
+            raise
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # Ctrl-C: nobody waits for it any more
+            raise
+
+    def refuse_waiting(self) -> None:
+        """Raise RuntimeError in the loop's own thread, which would wait for itself."""
+        if threading.get_ident() == self._thread:
+            raise RuntimeError(
+                "a callback of a submitted call cannot wait for another call: submit() that one too"
+            )
 
     def close(self) -> None:
-        """Refuse further calls, and close the lane when its thread has left it."""
-        self.closed = True
+        """Close the lane, when its thread has left it."""
         self._lane.close()
 
 
@@ -228,23 +269,24 @@ class Runtime:
 
     def _open(self, instance: Instance) -> None:
         self._instance = instance
-        self._pid = os.getpid()
         self._loop = uvloop.new_event_loop()
         self._closing = threading.Lock()
         self._closed = False
         self._thread = threading.Thread(target=self._run_loop, name="roost-client", daemon=True)
         self._thread.start()
-        opening = open_connection(instance)
+        opening = asyncio.run_coroutine_threadsafe(open_connection(instance), self._loop)
         try:
-            self._connection = asyncio.run_coroutine_threadsafe(opening, self._loop).result()
+            self._connection = opening.result()
         except BaseException:
-            instance.connection.close()
+            opening.cancel()
+            instance.hang_up()
             instance.wait(_EXTRA_SECONDS)
             self._end_loop()
             raise
-        self._calls = Calls(self._loop, self._connection)
+        self._calls = Calls(self._loop, self._thread.ident, self._connection)
         self.env = Env(self._connection.bindings, self._calls, blocking=True)
         atexit.register(self.close)
+        _runtimes.add(self)
 
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -267,39 +309,74 @@ class Runtime:
 
     def status(self) -> list[HostStatus]:
         """Who the hosts are and how they fare."""
-        if self._closed:
-            raise RuntimeClosed("the runtime is closed")
+        if why := self._calls.refusal or (
+            self._connection.ended.done() and self._connection.ending
+        ):
+            raise RuntimeClosed(why)
         return status_of(self._connection.roster)
 
     def reload(self) -> None:
-        """Replace the hosts one by one, so that they load the script anew; state stays."""
-        self._loop.call_soon_threadsafe(self._connection.reload)
+        """Replace the hosts one by one, so that they load the script anew; state stays.
+
+        Returns when they are replaced. Raises ScriptError, and leaves everything as it is, when
+        the script does not load.
+        """
+        self._calls.wait(self._connection.reload())
 
     def close(self) -> None:
-        """Let what is under way end, stop the instance, free everything. Again: does nothing."""
+        """Let what is under way end, stop the instance, free everything. Again: does nothing.
+
+        Ctrl-C meanwhile stops the instance at once.
+        """
         with self._closing:
-            if self._closed or self._pid != os.getpid():
+            if self._closed:
                 return
             self._closed = True
         atexit.unregister(self.close)
-        asyncio.run_coroutine_threadsafe(self._shut(), self._loop).result()
-        self._instance.wait(_EXTRA_SECONDS)
-        self._end_loop()
+        self._calls.refusal = "the runtime is closed"
+        try:
+            self._in_loop(self._connection.finish())
+        finally:
+            self._in_loop(self._cut_off())
+            self._calls.close()
+            self._in_loop(self._free())
+            self._instance.wait(_EXTRA_SECONDS)
+            self._end_loop()
 
-    async def _shut(self) -> None:
-        connection = self._connection
-        if self._instance.process is not None:
-            connection.finish()
-            grace = connection.bindings.config.limits.grace_s + _EXTRA_SECONDS
-            await asyncio.wait([connection.ended], timeout=grace)
-        await asyncio.get_running_loop().run_in_executor(None, self._calls.close)
-        connection.close()
+    def _in_loop(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    async def _cut_off(self) -> None:
+        self._connection.end("the runtime is closed")
+
+    async def _free(self) -> None:
+        self._connection.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _forked(self) -> None:
+        """In a fork of the program: this is not ours, and half of it is not even here."""
+        self._instance.connection.close()
+        self._closed = True
+        self._calls.refusal = (
+            f"this process is a fork of the one (pid {os.getppid()}) that opened the runtime; "
+            f"connect() to its data directory instead"
+        )
+
+
+_runtimes: weakref.WeakSet[Runtime] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for runtime in list(_runtimes):
+        runtime._forked()  # noqa: SLF001  (this module's own)
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def connect(data_dir: str | Path) -> Runtime:
