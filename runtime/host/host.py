@@ -139,11 +139,13 @@ class Host:
         return channel
 
     def gone(self, identity: bytes) -> None:
-        """Forget a caller that is no more: its streams break, what it waited for goes on."""
+        """Forget a caller that is no more: its streams break, its calls are cancelled."""
         for name in (identity, identity + LANE):
             channel = self._channels.pop(name, None)
             if channel is not None:
                 channel.streams.lost(RuntimeClosed("the caller is gone"))
+                for cancel in list(channel.under_way.values()):
+                    cancel()
 
     # --- work ------------------------------------------------------------------------------------
 
