@@ -6,8 +6,10 @@ instance. What a worker script imports is in `workers`.
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 # `workers` is a common name. It is looked for and not imported: another's would run.
 _ours = Path(__file__).resolve().parent.parent / "workers"
@@ -20,8 +22,29 @@ if not any(Path(place).resolve() == _ours for place in _places):
         "script's folder, with `python -m` and in notebooks the current one, and those of PYTHONPATH."
     )
 
-from runtime.client.async_runtime import AsyncRuntime, aconnect  # noqa: E402
-from runtime.client.sync_runtime import Runtime, connect  # noqa: E402
-from runtime.status import HostStatus  # noqa: E402
+if TYPE_CHECKING:
+    from runtime.client.async_runtime import AsyncRuntime, aconnect
+    from runtime.client.sync_runtime import Runtime, connect
+    from runtime.status import HostStatus
 
 __all__ = ["AsyncRuntime", "HostStatus", "Runtime", "aconnect", "connect"]
+
+_PLACES = {
+    "AsyncRuntime": "runtime.client.async_runtime",
+    "HostStatus": "runtime.status",
+    "Runtime": "runtime.client.sync_runtime",
+    "aconnect": "runtime.client.async_runtime",
+    "connect": "runtime.client.sync_runtime",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # The client is 0.15 s of imports that a part of the engine, or a command, can do without.
+    if name not in _PLACES:
+        raise AttributeError(f"module 'runtime' has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(_PLACES[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__

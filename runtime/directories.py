@@ -30,6 +30,9 @@ from workers.errors import ConfigError, DataDirInUse
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+DATA = ".roost"
+"""The data directory, unless another is named: beside wrangler.toml, or where the program runs."""
+
 FORMAT = 1
 """Of the data directory as a whole."""
 

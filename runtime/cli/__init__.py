@@ -8,20 +8,39 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 
 import click
 
-from runtime.cli.common import InOrder
-from runtime.cli.init import init
-from runtime.cli.kv import kv
-from runtime.cli.objects import objects
-from runtime.cli.run import dev, serve
-from runtime.cli.status import status
 from workers.errors import RoostError
+
+_COMMANDS = {
+    "init": "init",
+    "dev": "run",
+    "serve": "run",
+    "status": "status",
+    "objects": "objects",
+    "kv": "kv",
+}
+"""The module of each command."""
+
+
+class _Commands(click.Group):
+    """Imports a command when it is asked for: `roost kv` can do without a gateway, 0.1 s."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's signature)
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        module = import_module(f"runtime.cli.{_COMMANDS[cmd_name]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
 
 
 @click.group(
-    cls=InOrder,
+    cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="roost")
@@ -48,10 +67,6 @@ def roost() -> None:
     Every command has a --help with examples. All exit with 0 when they did what was asked, and
     with 1 and one message when not.
     """
-
-
-for _command in (init, dev, serve, status, objects, kv):
-    roost.add_command(_command)
 
 
 def main() -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runtime.client.options import DATA
 from runtime.config import find, load
+from runtime.directories import DATA
 
 if TYPE_CHECKING:
     from collections.abc import Callable

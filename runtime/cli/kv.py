@@ -15,6 +15,7 @@ from runtime.cli.common import InOrder
 from runtime.cli.kv_bulk import bulk
 from runtime.cli.namespace import namespace_options
 from runtime.cli.table import say_json_list, write
+from runtime.kv import SyncKVNamespace
 from runtime.kv.validation import VALUE_BYTES
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ def put(
     """
     content = _value(value, path)
     about = None if metadata is None else _json(metadata)
-    with _plain_errors(), namespace.open() as (opened, _):
+    with _plain_errors(), namespace.open() as store:
+        opened = SyncKVNamespace(store, min_ttl=namespace.min_ttl)
         opened.put(key, content, expirationTtl=ttl, expiration=expiration, metadata=about)
     size = len(content)
     click.echo(f"wrote {size:,} byte{'s' * (size != 1)} to {key!r} in {namespace.label}")
@@ -154,10 +156,8 @@ def get(namespace: Namespace, key: str, *, text: bool) -> None:
 
 
 def _read(namespace: Namespace, key: str) -> bytes | None:
-    if not namespace.exists:
-        return None
-    with _plain_errors(), namespace.open() as (opened, _):
-        value: bytes | None = opened.get(key, "bytes")
+    with _plain_errors(), namespace.read() as store:
+        value: bytes | None = SyncKVNamespace(store).get(key, "bytes")
     return value
 
 
@@ -175,14 +175,11 @@ def list_(namespace: Namespace, prefix: str) -> None:
       roost kv key list
       roost kv key list --prefix user: | jq -r '.[].name'
     """
-    if not namespace.exists:
-        say_json_list(())
-        return
-    with _plain_errors(), namespace.open() as (opened, _):
-        say_json_list(_pages(opened, prefix))
+    with _plain_errors(), namespace.read() as store:
+        say_json_list(_pages(SyncKVNamespace(store), prefix))
 
 
-def _pages(opened: Any, prefix: str) -> Iterator[object]:
+def _pages(opened: SyncKVNamespace, prefix: str) -> Iterator[object]:
     cursor = None
     while True:
         page = opened.list(prefix=prefix, cursor=cursor)
@@ -206,8 +203,8 @@ def delete(namespace: Namespace, key: str) -> None:
     if _read(namespace, key) is None:
         click.echo(f"there was no key {key!r} in {namespace.label}", err=True)
         return
-    with _plain_errors(), namespace.open() as (opened, _):
-        opened.delete(key)
+    with _plain_errors(), namespace.open() as store:
+        SyncKVNamespace(store).delete(key)
     click.echo(f"deleted {key!r} from {namespace.label}")
 
 

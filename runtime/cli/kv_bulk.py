@@ -68,11 +68,16 @@ def put(namespace: Namespace, file: IO[bytes]) -> None:
       roost kv bulk put pairs.json --binding SETTINGS
     """
     now = time.time()
+    pairs = _items(file)
     writes = [
-        _write(file.name, index, pair, now, namespace.min_ttl)
-        for index, pair in enumerate(_items(file))
+        _write(file.name, index, pair, now, namespace.min_ttl) for index, pair in enumerate(pairs)
     ]
-    with namespace.open() as (_, store):
+    others = {name for pair in pairs if isinstance(pair, dict) for name in pair} - _FIELDS
+    if others:  # wrangler warns of them and goes on, too
+        click.echo(
+            f"{file.name}: not known, and passed over: {', '.join(sorted(others))}", err=True
+        )
+    with namespace.open() as store:
         store.submit(*writes)
         for write in writes:
             assert isinstance(write.future, Future)
@@ -105,8 +110,6 @@ def _write(file: str, index: int, pair: object, now: float, min_ttl: int) -> Wri
         "expiration": table.integer("expiration", None, 1),
         "metadata": pair.get("metadata"),
     }
-    for name in pair.keys() - _FIELDS:  # which wrangler warns of and passes over, too
-        click.echo(f"{file}: {place}.{name}: not known, and passed over", err=True)
     try:
         value = b64decode(text, validate=True) if pair.get("base64") is True else text
         options = {name: option for name, option in given.items() if option is not None}
@@ -149,12 +152,11 @@ def get(namespace: Namespace, file: IO[bytes]) -> None:
         except _REFUSALS as error:
             raise click.ClickException(f"{file.name}: [{index}]: {error}") from error
     found: dict[str, object] = {name: {"value": None} for name, _ in names}
-    if namespace.exists:
-        with namespace.open() as (_, store):
-            for name, raw in names:
-                entry = store.read(raw)
-                if entry is not None:
-                    found[name] = _shown(entry.value)
+    with namespace.read() as store:
+        for name, raw in names:
+            entry = store.read(raw)
+            if entry is not None:
+                found[name] = _shown(entry.value)
     say_json(found)
 
 

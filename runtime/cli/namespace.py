@@ -10,7 +10,7 @@ import functools
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -23,7 +23,7 @@ from workers.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from runtime.kv import Store, SyncKVNamespace
+    from runtime.kv import Listed, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,22 +44,35 @@ class Namespace:
         """The shortest time to live of an entry, in seconds."""
         return self.config.limits.min_kv_ttl
 
-    @property
-    def exists(self) -> bool:
-        """Whether anybody has opened it before."""
-        return kv_directory(self.data, self.config.kv[0].id).is_dir()
-
     @contextmanager
-    def open(self) -> Iterator[tuple[SyncKVNamespace, Store]]:
+    def open(self) -> Iterator[Store]:
         """Open it, and create it when it is not there. Raises KVError, PermissionError."""
         make_private(self.data)
         bindings = Bindings(self.config, self.data)
         try:
-            namespace = bindings.sync_kv(self.label)
-            assert namespace is not None
-            yield namespace, bindings.store(self.config.kv[0].id)
+            yield bindings.store(self.config.kv[0].id)
         finally:
             bindings.close()
+
+    @contextmanager
+    def read(self) -> Iterator[Store]:
+        """Open it for reading, which creates nothing. Raises KVError, PermissionError."""
+        if kv_directory(self.data, self.config.kv[0].id).is_dir():
+            with self.open() as store:
+                yield store
+        else:
+            yield cast("Store", _Nothing())
+
+
+class _Nothing:
+    """What reads of a namespace find that nobody has written to."""
+
+    def read(self, _key: bytes) -> None:
+        """Return that a key is absent."""
+
+    def scan(self, _lower: bytes, _upper: bytes, _limit: int) -> list[Listed]:
+        """Return no key."""
+        return []
 
 
 _OPTIONS = common.options(

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from runtime.client.instance import Instance, start
 from runtime.config import Config, find, from_keywords, load
+from runtime.directories import DATA
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from workers import DurableObject, WorkerEntrypoint
-
-DATA = ".roost"
-"""The data directory, unless another is named: beside wrangler.toml, or where the program runs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,12 +29,15 @@ class Ran:
     def __init__(self, done: subprocess.CompletedProcess[bytes]) -> None:
         self.code = done.returncode
         self.raw = done.stdout
-        self.out = done.stdout.decode()
         self.err = done.stderr.decode()
+
+    @property
+    def out(self) -> str:
+        return self.raw.decode()
 
     def failed(self) -> str:
         """The one line that a failed command says."""
-        assert self.code == 1, (self.code, self.out, self.err)
+        assert self.code == 1, (self.code, self.raw, self.err)
         assert self.raw == b""
         (line,) = self.err.splitlines()
         assert line.startswith("roost: ")
@@ -42,7 +45,7 @@ class Ran:
 
     def worked(self) -> str:
         """The output of a command that did what it was asked."""
-        assert self.code == 0, (self.code, self.out, self.err)
+        assert self.code == 0, (self.code, self.raw, self.err)
         return self.out
 
 
@@ -138,14 +141,15 @@ def run():
 def roost(tmp_path):
     """Run a command to its end, in the test's folder unless another is given."""
 
-    def run(*arguments, cwd=tmp_path, stdin=b"", env=None):
+    def run(*arguments, cwd=tmp_path, stdin=b"", stdout=subprocess.PIPE, env=None):
         return Ran(
             subprocess.run(
                 [ROOST, *arguments],
                 cwd=cwd,
                 env=environment(**(env or {})),
                 input=stdin,
-                capture_output=True,
+                stdout=stdout,
+                stderr=subprocess.PIPE,
                 timeout=SECONDS,
                 check=False,
             )
