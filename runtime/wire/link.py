@@ -300,19 +300,22 @@ class Link:
     def strand(self, why: str) -> None:
         """Fail the calls that no host has taken, and those that will be refused: none follows."""
         self._refusal = why
-        held, backlog = self._held or (), self._backlog
-        self._backlog = deque()
-        for message in (*held, *backlog):
-            self._fail(message[1], "was not run", why)
+        waiting = [*(self._held or ()), *self._backlog.values()]
+        self._backlog.clear()
         if self._held is not None:
             self._held = []
+        for message in waiting:
+            self._fail(message[1], "was not run", why)
 
     def _fail(self, call: int, fate: str, why: str) -> None:
         entry = self.unanswered.pop(call, None)
-        if entry is not None and not entry[0].done():
+        if entry is None:
+            return
+        self.discard(entry[1])
+        if not entry[0].done():
             entry[0].set_exception(_closed(entry[1], fate, why))
 
-    def close(self, why: str) -> None:
+    def close(self, why: str = "the runtime was closed") -> None:
         """Fail everything: this process is leaving, or the instance has gone."""
         self.flush()
         self._carrier = None
