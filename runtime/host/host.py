@@ -10,6 +10,7 @@ new calls from everybody else: they go to its successor, unstarted.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from contextvars import copy_context
@@ -25,6 +26,7 @@ from runtime.host.slots import Slots
 from runtime.host.turns import Stage
 from runtime.wire import messages as m
 from runtime.wire.codec import decode, pack, pack_error, unpack
+from runtime.wire.link import describe
 from workers.current import current_event
 from workers.errors import Overloaded, RoostError, RuntimeClosed, StorageError, WireError
 from workers.request import request_from_parts
@@ -44,8 +46,10 @@ if TYPE_CHECKING:
     from runtime.storage import ObjectStorage
     from runtime.wire.caller import Caller
     from runtime.wire.codec import Frame
-    from runtime.wire.messages import Batch, Message
+    from runtime.wire.messages import Batch, Message, Target
     from workers.current import Event
+
+_log = logging.getLogger("roost.host")
 
 LANE: Final = b"+"
 """Ends the name of a process' second connection, that of its blocking calls."""
@@ -90,6 +94,8 @@ class Host:
         self._router = router
         self._roster = roster
         self._channels: dict[bytes, Channel] = {}
+        self._strangers: dict[bytes, Channel] = {}
+        """Callers that speak another version: each of their calls is answered so."""
         self._ready: deque[Channel] = deque()
         self._to_flush: list[Channel] = []
         self._flushing = False
@@ -109,7 +115,11 @@ class Host:
     def take(self, identity: bytes, first: bytes, frames: Sequence[Frame]) -> None:
         """Take a batch that arrived on the ROUTER."""
         channel = self._channels.get(identity)
-        batch = decode(first)
+        try:
+            batch = decode(first)
+        except WireError as error:  # whoever sent it, the others are not to suffer
+            _log.error("%s (from %s)", error, identity.decode(errors="replace"))
+            return
         if channel is None:
             channel = self._greet(identity, batch)
             if channel is None:
@@ -123,24 +133,31 @@ class Host:
 
     def _greet(self, identity: bytes, batch: Batch) -> Channel | None:
         """Make the channel of a new caller, whose first message is HELLO."""
-        channel = Channel(self, RouterExit(self._router, identity), is_peer=identity[:1] == b"h")
-        hello = batch[0]
-        if hello[0] != m.HELLO:
-            return None  # of a caller that was declared gone
-        if hello[1] != m.VERSION:
-            error = WireError(
-                f"this Roost speaks version {m.VERSION} of its protocol and the caller version "
-                f"{hello[1]}: install the same version of Roost for both"
-            )
-            for message in batch[1:]:
+        channel = self._strangers.get(identity)
+        if channel is None:
+            hello = batch[0]
+            if hello[0] != m.HELLO:
+                return None  # of a caller that was declared gone
+            is_peer = identity[:1] == b"h"
+            channel = Channel(self, RouterExit(self._router, identity), is_peer=is_peer)
+            if hello[1] == m.VERSION:
+                self._channels[identity] = channel
+                channel.post((m.WELCOME, 0))
+                return channel
+            self._strangers[identity] = channel
+        error = WireError(
+            f"this caller and host {self.number} are of different versions of Roost, whose "
+            f"protocols differ (the host's is {m.VERSION}): install the same version for both"
+        )
+        for message in batch:
+            if message[0] in m.CALLS:
                 channel.post((m.ERROR, message[1], pack_error(error, None, remote=False)))
-            return None
-        self._channels[identity] = channel
-        return channel
+        return None
 
     def gone(self, identity: bytes) -> None:
         """Forget a caller that is no more: its streams break, its calls are cancelled."""
         for name in (identity, identity + LANE):
+            self._strangers.pop(name, None)
             channel = self._channels.pop(name, None)
             if channel is not None:
                 channel.streams.lost(RuntimeClosed("the caller is gone"))
@@ -169,17 +186,17 @@ class Host:
             while ready:
                 channel = ready[0]
                 batches = channel.batches
-                batch, frames, start, at = batches[0]
-                for index in range(start, len(batch)):
+                batch, frames, index, at = batches[0]
+                for index in range(index, len(batch)):  # noqa: B020  known also after a failure
                     message = batch[index]
                     kind = message[0]
                     if kind == m.CALL:
                         _, call, target, method, args, kwargs = message
                         self._deliver(channel, call, target, method, args, kwargs)
                     elif kind == m.CALL_PACKED:
-                        count = message[5]
-                        self._deliver_packed(channel, message, frames[at : at + count])
-                        at += count
+                        own = frames[at : at + message[5]]
+                        at += message[5]
+                        self._deliver_packed(channel, message, own)
                     else:
                         self._other(channel, kind, message)
                     if clock() > end:
@@ -188,6 +205,14 @@ class Host:
                 batches.popleft()
                 if not batches:
                     ready.popleft()
+        except Exception:
+            # Go on behind the message: nothing that has run may run again.
+            message = batch[index]
+            _log.exception("a message could not be handled: %r", message[:4])
+            if message[0] in m.CALLS:
+                error = RoostError(f"host {self.number} could not handle the call: see its log")
+                channel.post((m.ERROR, message[1], pack_error(error, None, remote=False)))
+            self._pause(channel, batch, frames, index + 1, at)
         finally:
             self._flushing = False
             self.flush()
@@ -230,23 +255,27 @@ class Host:
             return
         activation = self.catalog.get(target[1])
         if activation is None:
-            if target[0] not in self.script.objects:
-                error = RoostError(f"this worker has no Durable Object class {target[0]!r}")
-                channel.post((m.ERROR, call, pack_error(error, target[1], remote=False)))
-                return
             try:
-                activation = self.catalog.activate(target)
+                activation = self._activate(target)
             except Exception as error:  # its storage cannot be opened
+                if incoming is not None:
+                    incoming.close()
                 channel.post((m.ERROR, call, pack_error(error, target[1], remote=False)))
                 return
         activation.deliver(ticket, method, args, kwargs)
+
+    def _activate(self, target: Target) -> Activation:
+        if target[0] not in self.script.objects:
+            raise RoostError(f"this worker has no Durable Object class {target[0]!r}")
+        return self.catalog.activate(target)
 
     def _deliver_packed(self, channel: Channel, message: Message, frames: Sequence[Frame]) -> None:
         _, call, target, method, data, _ = message
         try:
             args, kwargs = unpack(data, frames)
         except BaseException as cause:  # their types may not be importable here
-            error = TypeError(f"the arguments of {method}() cannot be read in the host: {cause}")
+            what = describe(target, method)
+            error = TypeError(f"the arguments of {what} cannot be read in its host: {cause}")
             error.__cause__ = cause
             raw = None if target is None else target[1]
             channel.post((m.ERROR, call, pack_error(error, raw)))

@@ -136,6 +136,8 @@ async def _main(
     caller.look()
     control.say(connection, "up", name.decode())
     await stopped
+    while not host.idle:  # noqa: ASYNC110  many things end; a peer's call may have come since
+        await asyncio.sleep(_LOOK_SECONDS)
 
     await host.close()
     host.say_goodbye()

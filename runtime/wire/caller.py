@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 DRAIN = 64
 """Batches taken from one socket before the rest of the loop gets its turn."""
 
+GOODBYE_SECONDS = 0.5
+"""How long to wait for the last answers of a host that has left in order: they are on this machine."""
+
 
 class Dialer:
     """A DEALER to one generation of a host, watched by the loop."""
@@ -50,7 +53,12 @@ class Dialer:
         self._socket: zmq.Socket[bytes] | None = socket
         self._handle = int(socket.getsockopt(zmq.FD))
         self._again = False
+        self.heard = False
+        """Whether the host has taken note of this connection."""
         self.goodbye = False
+        """Whether nothing more will come."""
+        self.give_up = 0.0
+        """When, on the loop's clock, a goodbye is no longer waited for."""
         loop.add_reader(self._handle, self.drain)
 
     def send(self, batch: Batch, frames: list[Frame]) -> None:
@@ -83,6 +91,7 @@ class Dialer:
             frames: list[Frame] = []
             while socket.getsockopt(zmq.RCVMORE):
                 frames.append(socket.recv(zmq.DONTWAIT))
+            self.heard = True
             if self._link.receive(decode(first), frames):
                 self.goodbye = True
                 self._loop.call_soon(self._on_goodbye)
@@ -92,8 +101,7 @@ class Dialer:
             self._loop.call_soon(self._drain_again)
 
     def drain_all(self) -> None:
-        """Take everything that has arrived, before the connection is given up."""
-        self._again = True  # no further turn is needed
+        """Take everything that has arrived."""
         while self._socket is not None and readable(self._socket):
             self.drain()
 
@@ -196,7 +204,7 @@ class Caller:
             target,
             str(request.method),
             request.url,
-            request.headers.raw(),
+            request.headers.raw().copy(),  # as they are now
             body,
         )
         return reply, message
@@ -232,16 +240,13 @@ class Caller:
             identity = self._roster.identity(link.host)
             dialer = self._dialers.get(link.host)
             if dialer is not None and identity.generation != link.generation:
-                # Answers that arrived before its end are good: take them first. One that left in
-                # order has its last answers still under way, up to its goodbye.
-                dialer.drain_all()
                 in_order = (
                     identity.before is End.LEFT and identity.generation == link.generation + 1
                 )
-                if in_order and not dialer.goodbye:
+                if not self._has_ended(dialer, in_order=in_order):
                     continue
                 del self._dialers[link.host]
-                if dialer.goodbye:
+                if dialer.goodbye or (in_order and not dialer.heard):
                     link.left()
                 else:
                     link.lost(describe_loss(link.host, link.generation, identity))
@@ -249,6 +254,21 @@ class Caller:
                 dialer = None
             if dialer is None and identity.state == State.UP:
                 self._connect(link, identity.generation)
+
+    def _has_ended(self, dialer: Dialer, *, in_order: bool) -> bool:
+        """Whether everything has come that a host said which is gone.
+
+        Answers that arrived before its end are good. One that left in order has its last ones still
+        under way, up to its goodbye; it says none to a caller that it never heard.
+        """
+        dialer.drain_all()
+        if dialer.goodbye or not in_order:
+            return True
+        now = self._loop.time()
+        if not dialer.give_up:
+            dialer.give_up = now + GOODBYE_SECONDS
+            self._loop.call_at(dialer.give_up, self.look)
+        return now >= dialer.give_up
 
     def _connect(self, link: Link, generation: int) -> None:
         socket = self._context.socket(zmq.DEALER)

@@ -10,7 +10,8 @@ directory (0700) can connect at all, which is why both sides may unpickle.
 
 | kind | fields after it | from | meaning |
 |---|---|---|---|
-| HELLO | version, pid | caller | the first message of every connection |
+| HELLO | version | caller | the first message of every connection |
+| WELCOME | 0 | host | the first message back; without it nothing of the connection was heard |
 | CALL | call, target, method, args, kwargs or None | caller | plain arguments, as they are |
 | CALL_PACKED | call, target, method, data, buffers | caller | pickled (args, kwargs) |
 | FETCH | call, target, method, url, headers, body | caller | an HTTP request for fetch() |
@@ -54,6 +55,7 @@ CHUNK = 12
 END = 13
 STOP = 14
 OBJECTS = 15
+WELCOME = 16
 
 CALLS = frozenset({CALL, CALL_PACKED, FETCH, OBJECTS})
 """What a host answers, once, by the number of the call."""
