@@ -7,20 +7,22 @@ mailbox. Whatever an event says goes out through the output gate.
 
 An exception in a method goes to its caller, and the instance lives on. Only a failed constructor,
 a failed commit, `ctx.abort()` and a failed blockConcurrencyWhile end it: its callers get
-ObjectReset, and the next call meets a new instance.
+ObjectReset, and the next call meets a new instance. Nothing that the code of an ended instance still
+says gets out.
 """
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections import deque
+from contextlib import suppress
 from functools import partial
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from runtime.bindings import Env
 from runtime.host.context import DurableObjectAbort, DurableObjectContext, keep
+from runtime.host.flow import Flow
 from runtime.host.gates import InputGate, OutputGate
 from runtime.wire import messages as m
 from runtime.wire.codec import PLAIN, pack_error, pack_still
@@ -29,7 +31,8 @@ from workers.body import take_content
 from workers.errors import ObjectReset, RoostError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    import asyncio
+    from collections.abc import Awaitable, Callable, Sequence
 
     from runtime.host.channel import Channel
     from runtime.host.entrypoint import Entrypoint
@@ -44,7 +47,7 @@ if TYPE_CHECKING:
 
 
 class Incoming:
-    """The request of a fetch(); its body is given back when the event ends."""
+    """The request of a fetch(); its body is given back when the response has ended."""
 
     __slots__ = ("body",)
 
@@ -52,9 +55,9 @@ class Incoming:
         self.body = body
 
     def close(self) -> None:
-        """Say that no more of the body is wanted."""
+        """Say that no more of the body is wanted; who reads on gets an error, not an early end."""
         if self.body is not None:
-            self.body.close()
+            self.body.close(OSError("Can't read from request stream after response has been sent."))
 
 
 Ticket: TypeAlias = "tuple[Channel, int, Incoming | None]"
@@ -113,6 +116,7 @@ class Outgoing(NamedTuple):
 
     def fail(self, error: BaseException) -> None:
         """Fail the call, unsent."""
+        self.reply.link.discard(self.message)
         if not self.reply.done():
             self.reply.set_exception(error)
 
@@ -146,6 +150,7 @@ class Activation:
         "context",
         "env",
         "event",
+        "flows",
         "gate",
         "host",
         "id",
@@ -162,6 +167,8 @@ class Activation:
         self.class_name = class_name
         self.gate = InputGate(host.loop.create_future)
         self.output: OutputGate[Said] = OutputGate()
+        self.flows: set[Flow] = set()
+        """Bodies of ended events that were not yet read to their end."""
         self.reset_by: ObjectReset | None = None
         self.touched = 0.0
         self.storage: ObjectStorage = host.storage_for(self)
@@ -183,14 +190,14 @@ class Activation:
             self._keep(Event(ticket, method, args, kwargs))
             return
         if len(self._running) >= self.host.limits.mailbox:
-            self.failed(ticket, self.host.overloaded(f"{self.class_name} {self.id}"))
+            self._turn_away(ticket)
             return
         function = self._methods.get(method)
         if function is None:
             try:
                 function = self._find(method)
             except BaseException as error:
-                self.failed(ticket, error)
+                self._fail(ticket, error)
                 return
             if self.gate.locks > 0:  # its constructor began a critical section
                 self._keep(Event(ticket, method, args, kwargs))
@@ -201,11 +208,19 @@ class Activation:
         """Put an event into the mailbox."""
         channel, call, _ = event.ticket
         if len(self._mailbox) >= self.host.limits.mailbox:
-            self.failed(event.ticket, self.host.overloaded(f"{self.class_name} {self.id}"))
+            self._turn_away(event.ticket)
             return
         self._mailbox.append(event)
         channel.under_way[call] = partial(self._cancel_mail, event)
         self.host.waiting += 1
+
+    def _turn_away(self, ticket: Ticket) -> None:
+        """Refuse an event that is one too many, at once: that says nothing of the object's state."""
+        channel, call, incoming = ticket
+        if incoming is not None:
+            incoming.close()
+        error = self.host.overloaded(f"{self.class_name} {self.id}")
+        channel.post((m.ERROR, call, pack_error(error, self.id.raw, remote=False)))
 
     def _cancel_mail(self, event: Event) -> None:
         channel, call, incoming = event.ticket
@@ -219,13 +234,8 @@ class Activation:
         """Return the instance's method of a name, making the instance if there is none."""
         if self._instance is None:
             self._construct()
-        instance = self._instance
-        found = getattr(type(instance), name, None) if not name.startswith("__") else None
-        if name == "fetch" and found is None:
-            raise RoostError("Handler does not export a fetch() function.")
-        if not callable(found):
-            raise TypeError(f'The RPC receiver does not implement the method "{name}".')
-        bound: Callable[..., Any] = getattr(instance, name)
+        check_method(type(self._instance), name)
+        bound: Callable[..., Any] = getattr(self._instance, name)
         if name == "fetch":
             bound = relaxed(bound)
         self._methods[name] = bound
@@ -237,9 +247,16 @@ class Activation:
         cls = self.host.script.objects[self.class_name]
         self.host.stage.run(construction, None, cls, (self.context, self.env), None)
         error = construction.error
+        if isinstance(error, DurableObjectAbort) and self.reset_by is not None:
+            raise self.reset_by
         if error is not None:
-            self.reset(ObjectReset(f"the constructor of {self.class_name} failed: {error}"))
-            if isinstance(error, Exception):
+            self.reset(
+                ObjectReset(
+                    f"the constructor of {self.class_name} {self.id} failed: "
+                    f"{type(error).__name__}: {error}"
+                )
+            )
+            with suppress(Exception):  # a type may forbid attributes
                 error.durable_object_reset = True  # type: ignore[attr-defined]
             raise error
         self._instance = construction.instance
@@ -272,38 +289,38 @@ class Activation:
             if self.output.open:
                 channel.post((m.RESULT, call, value))
             else:
-                self.output.hold(Answer(channel, (m.RESULT, call, value), ()))
+                self._say(Answer(channel, (m.RESULT, call, value), ()))
         else:
             try:
                 data, frames = pack_still(value)
             except TypeError as error:
-                self.failed(ticket, error)
+                self._fail(ticket, error)
                 return
             self._say(Answer(channel, (m.RESULT_PACKED, call, data, len(frames)), frames))
 
     def _answer_fetch(self, ticket: Ticket, value: Any) -> None:
-        channel, call, incoming = ticket
-        assert incoming is not None
-        incoming.close()
+        channel = ticket[0]
         try:
-            message = response_message(channel, call, value, self, f"{self.class_name}.fetch()")
+            message = response_message(ticket, value, self, f"{self.class_name}.fetch()")
         except Exception as error:
-            self.failed(ticket, error)
+            self._fail(ticket, error)
         else:
             self._say(Answer(channel, message, ()))
 
     def failed(self, ticket: Ticket, error: BaseException) -> None:
-        """Send the exception that an event raised."""
+        """Send the exception that an event raised, or what ended the instance."""
+        self._fail(ticket, error if self.reset_by is None else self.reset_by)
+
+    def _fail(self, ticket: Ticket, error: BaseException) -> None:
         channel, call, incoming = ticket
         if incoming is not None:
             incoming.close()
-        if isinstance(error, DurableObjectAbort):
-            error = ObjectReset(str(error), durable_object_id=str(self.id))
-        elif self.reset_by is not None and isinstance(error, asyncio.CancelledError):
-            error = self.reset_by
         own = not (isinstance(error, RoostError) and not error.remote)
-        packed = pack_error(error, self.id.raw, remote=own)
-        self._say(Answer(channel, (m.ERROR, call, packed), ()))
+        message = (m.ERROR, call, pack_error(error, self.id.raw, remote=own))
+        if self.output.open or self.reset_by is not None:
+            channel.post(message)
+        else:
+            self.output.hold(Answer(channel, message, ()))
 
     def suspended(self, ticket: Ticket, task: asyncio.Task[None]) -> None:
         """Take note that an event waits."""
@@ -320,8 +337,10 @@ class Activation:
     def _say(self, said: Said) -> None:
         if self.output.open:
             said.leave()
-        else:
+        elif self.reset_by is None:
             self.output.hold(said)
+        else:  # code of a lost state, which would not end
+            said.fail(self.reset_by)
 
     # --- what the running code may do ------------------------------------------------------------
 
@@ -330,7 +349,7 @@ class Activation:
         if self.output.open:
             return None
         confirmation = Confirmation(self.host.loop.create_future())
-        self.output.hold(confirmation)
+        self._say(confirmation)
         return confirmation.future
 
     def wait_until(self, awaitable: Awaitable[object]) -> None:
@@ -362,10 +381,11 @@ class Activation:
 
     def confirmed(self) -> None:
         """Let out what waited for the commit that is now durable."""
-        for said in self.output.confirmed():
-            said.leave()
         if self.reset_by is not None:
             self.host.catalog.replace(self)
+            return
+        for said in self.output.confirmed():
+            said.leave()
 
     @property
     def idle(self) -> bool:
@@ -373,6 +393,7 @@ class Activation:
         return not (
             self._running
             or self._mailbox
+            or self.flows
             or self._kept
             or self.gate.locks
             or not self.output.open
@@ -394,13 +415,16 @@ class Activation:
         flying = self.output.flying
         for said in self.output.broken():
             said.fail(error)
+        for flow in list(self.flows):
+            flow.fail(error)
         for task in list(self._running.values()):
             task.cancel()
         for future in list(self._kept):
             future.cancel()
         for event in self.take_mailbox():
-            self.failed(event.ticket, error)
+            self._fail(event.ticket, error)
         self.context.end()
+        self.gate.broken()
         if not flying:
             self.host.catalog.replace(self)
 
@@ -448,31 +472,35 @@ def relaxed(fetch: Callable[..., Any]) -> Callable[..., Any]:
     return fetch
 
 
+def check_method(cls: type, name: str) -> None:
+    """Check that callers may call a method of a class. Raises what they get when they may not.
+
+    Names with two underscores in front are Python's or the class' own; attributes of `type` and of
+    instances are no methods.
+    """
+    known = not name.startswith("__") and any(name in base.__dict__ for base in cls.__mro__)
+    found = getattr(cls, name, None) if known else None
+    if name == "fetch" and found is None:
+        raise RoostError("Handler does not export a fetch() function.")
+    if not callable(found):
+        raise TypeError(f'The RPC receiver does not implement the method "{name}".')
+
+
 def response_message(
-    channel: Channel, call: int, value: Any, owner: Activation | Entrypoint, where: str
+    ticket: Ticket, value: Any, owner: Activation | Entrypoint, where: str
 ) -> Message:
-    """Build the RESPONSE of what a fetch() returned. Raises TypeError if it is no Response."""
+    """Build the RESPONSE of what a fetch() returned. Raises TypeError if it is no Response.
+
+    The request is given back: at once, or when a streamed body has ended.
+    """
+    channel, call, incoming = ticket
+    assert incoming is not None
     if not isinstance(value, Response):
         raise TypeError(f"{where} must return a Response, and returned {type(value).__name__}")
+    status, text, headers = int(value.status), str(value.status_text), value.headers.raw().copy()
     content: Any = take_content(value)
-    if content is not None and type(content) is not bytes:
-        context = owner.host.context_of(owner)
-        content = channel.streams.send(_confirmed(content, owner), context)
-    headers = value.headers.raw()
-    return (m.RESPONSE, call, value.status, value.status_text, headers, content)
-
-
-async def _confirmed(
-    content: AsyncIterator[bytes], owner: Activation | Entrypoint
-) -> AsyncIterator[bytes]:
-    """Let each piece of a body out only when what was written before it is durable."""
-    try:
-        async for piece in content:
-            waiting = owner.confirm()
-            if waiting is not None:
-                await waiting
-            yield piece
-    finally:
-        close = getattr(content, "aclose", None)
-        if close is not None:
-            await close()
+    if content is None or type(content) is bytes:
+        incoming.close()
+    else:
+        content = Flow(owner, content, incoming).start(channel)
+    return (m.RESPONSE, call, status, text, headers, content)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from workers.errors import ObjectReset
@@ -29,17 +30,37 @@ CRITICAL_DEPTH = 64
 """How deep calls of blockConcurrencyWhile() may nest."""
 
 
+LATE = (
+    "A call to blockConcurrencyWhile() in a Durable Object waited for too long. The call was "
+    "canceled and the Durable Object was reset."
+)
+
+
 class DurableObjectAbort(BaseException):
     """Ends the code that called `ctx.abort()`; `except Exception` does not stop it."""
+
+
+class _Section:
+    """A critical section, or (the outermost) an object that has some: they run one by one in it."""
+
+    __slots__ = ("last", "open")
+
+    def __init__(self) -> None:
+        self.last: asyncio.Task[Any] | None = None
+        self.open = True
+
+
+_section: ContextVar[_Section | None] = ContextVar("_section", default=None)
 
 
 class DurableObjectContext:
     """The `ctx` of an object."""
 
-    __slots__ = ("_activation", "_sections")
+    __slots__ = ("_activation", "_outermost", "_sections")
 
     def __init__(self, activation: Activation) -> None:
         self._activation = activation
+        self._outermost = _Section()
         self._sections: set[asyncio.Task[Any]] = set()
 
     @property
@@ -64,55 +85,62 @@ class DurableObjectContext:
     def block_concurrency_while(self, callback: Callable[[], Awaitable[Any]]) -> Awaitable[Any]:
         """Run an async function while no other event of the object starts or goes on.
 
-        It starts after the current turn. It may take 30 s; if it takes longer or raises, the
-        object is reset. Returns an awaitable of its result; usable as a decorator.
+        It starts after the current turn, and after earlier ones that have not ended, unless one of
+        these made the call. It may take 30 s; if it takes longer or raises, the object is reset.
+        Returns an awaitable of its result; usable as a decorator.
         """
         activation = self._activation
+        if activation.reset_by is not None:
+            raise activation.reset_by
         if activation.gate.locks >= CRITICAL_DEPTH:
             raise RuntimeError("blockConcurrencyWhile() calls are nested too deeply.")
+        around = _section.get()
+        if around is None or not around.open:
+            around = self._outermost
         activation.gate.lock()
         activation.host.waiting += 1
-        task = activation.host.loop.create_task(
-            self._section(callback), context=activation.host.context_of(activation)
-        )
+        task = activation.host.loop.create_task(self._run_section(around.last, callback))
+        around.last = task
         self._sections.add(task)
         task.add_done_callback(self._section_ended)
         outcome = asyncio.shield(task)
         outcome.add_done_callback(_seen)  # used as a decorator, nobody awaits it
         return outcome
 
-    async def _section(self, callback: Callable[[], Awaitable[Any]]) -> Any:
+    async def _run_section(
+        self, before: asyncio.Task[Any] | None, callback: Callable[[], Awaitable[Any]]
+    ) -> Any:
+        activation = self._activation
+        if before is not None and not before.done():
+            await asyncio.wait([before])
+        section = _Section()
+        _section.set(section)
+        late = ObjectReset(LATE, overloaded=True)
+        timer = activation.host.loop.call_later(CRITICAL_SECONDS, activation.reset, late)
         try:
-            async with asyncio.timeout(CRITICAL_SECONDS):
-                result = await callback()
-        except asyncio.CancelledError:
-            raise
-        except TimeoutError as late:
-            error = ObjectReset(
-                "A call to blockConcurrencyWhile() in a Durable Object waited for too long. The "
-                "call was canceled and the Durable Object was reset.",
-                overloaded=True,
-            )
-            error.__cause__ = late
-            self._activation.reset(error)
-            raise error from late
+            return await callback()
         except BaseException as cause:
             error = ObjectReset(f"blockConcurrencyWhile() failed: {type(cause).__name__}: {cause}")
             error.__cause__ = cause
-            self._activation.reset(error)
+            activation.reset(error)  # unless it was reset before, which is then the cause of this
+            if isinstance(cause, (SystemExit, KeyboardInterrupt)):  # would end the host
+                raise error from cause
             raise
-        return result
+        finally:
+            timer.cancel()
+            section.open = False
 
     def _section_ended(self, task: asyncio.Task[Any]) -> None:
         self._sections.discard(task)
         activation = self._activation
         activation.host.waiting -= 1
-        if not task.cancelled() and task.exception() is not None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, DurableObjectAbort):
             _log.error(
                 "blockConcurrencyWhile() of %s %s failed",
                 activation.class_name,
                 activation.id,
-                exc_info=task.exception(),
+                exc_info=error,
             )
         activation.gate.unlock()
         # After those that waited at the gate, whose turn comes first.
@@ -128,8 +156,7 @@ class DurableObjectContext:
             if reason is not None
             else "Application called abort() to reset Durable Object."
         )
-        self._activation.host.loop.call_soon(self._activation.reset, ObjectReset(text))
-        self._activation.storage.failed()
+        self._activation.reset(ObjectReset(text))
         raise DurableObjectAbort(text)
 
     def end(self) -> None:
@@ -176,6 +203,8 @@ def keep(
     host: Host, kept: set[asyncio.Future[Any]], awaitable: Awaitable[object], whose: str
 ) -> None:
     """Run something to its end beside the events; its error is logged with its owner's name."""
+    if asyncio.iscoroutine(awaitable):
+        awaitable = _guarded(awaitable)
     future = asyncio.ensure_future(awaitable, loop=host.loop)
     kept.add(future)
     host.waiting += 1
@@ -183,7 +212,16 @@ def keep(
     def ended(future: asyncio.Future[Any]) -> None:
         kept.discard(future)
         host.waiting -= 1
-        if not future.cancelled() and future.exception() is not None:
-            _log.error("waitUntil() of %s failed", whose, exc_info=future.exception())
+        error = None if future.cancelled() else future.exception()
+        if error is not None and not isinstance(error, DurableObjectAbort):
+            _log.error("waitUntil() of %s failed", whose, exc_info=error)
 
     future.add_done_callback(ended)
+
+
+async def _guarded(code: Awaitable[object]) -> object:
+    """Let no exit in it end the host."""
+    try:
+        return await code
+    except (SystemExit, KeyboardInterrupt) as leaving:
+        raise RuntimeError(f"{type(leaving).__name__} was raised") from leaving

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from runtime.bindings import Env
-from runtime.host.activation import relaxed, response_message
+from runtime.host.activation import check_method, relaxed, response_message
 from runtime.host.context import ExecutionContext, keep
 from runtime.host.gates import InputGate
 from runtime.wire import messages as m
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from runtime.host.activation import Ticket
+    from runtime.host.flow import Flow
     from runtime.host.host import Host
     from runtime.wire.link import Reply
     from runtime.wire.messages import Target
@@ -30,10 +31,11 @@ if TYPE_CHECKING:
 class Entrypoint:
     """Runs the calls of the entrypoint of one host."""
 
-    __slots__ = ("_kept", "_running", "env", "event", "gate", "host")
+    __slots__ = ("_kept", "_running", "env", "event", "flows", "gate", "host")
 
     def __init__(self, host: Host) -> None:
         self.host = host
+        self.flows: set[Flow] = set()
         self._kept: set[asyncio.Future[Any]] = set()
         self._running: dict[Ticket, asyncio.Task[None]] = {}
         self.gate = InputGate(host.loop.create_future)
@@ -56,10 +58,7 @@ class Entrypoint:
             raise ScriptError(
                 "the worker has no entrypoint: define a class Default(WorkerEntrypoint)"
             )
-        if not callable(getattr(cls, method, None)) or method.startswith("__"):
-            if method == "fetch":
-                raise RoostError("Handler does not export a fetch() function.")
-            raise TypeError(f'The RPC receiver does not implement the method "{method}".')
+        check_method(cls, method)
         instance = cls(ExecutionContext(self.wait_until), self.env)
         function: Callable[..., Any] = getattr(instance, method)
         return (relaxed(function) if method == "fetch" else function)(*args, **kwargs)
@@ -69,9 +68,7 @@ class Entrypoint:
         channel, call, incoming = ticket
         try:
             if incoming is not None:
-                incoming.close()
-                message = response_message(channel, call, value, self, "Default.fetch()")
-                channel.post(message)
+                channel.post(response_message(ticket, value, self, "Default.fetch()"))
             elif type(value) in PLAIN:
                 channel.post((m.RESULT, call, value))
             else:

@@ -25,28 +25,40 @@ T = TypeVar("T")
 class InputGate:
     """Locks nest; the gate is open again when the last is gone."""
 
-    __slots__ = ("_new_future", "_waiters", "locks")
+    __slots__ = ("_broken", "_new_future", "_waiters", "locks")
 
     locks: int
     """How many critical sections are open."""
 
     def __init__(self, new_future: Callable[[], asyncio.Future[None]]) -> None:
         self.locks = 0
+        self._broken = False
         self._new_future = new_future
         self._waiters: list[asyncio.Future[None]] = []
 
     def lock(self) -> None:
         """Close the gate."""
-        self.locks += 1
+        if not self._broken:
+            self.locks += 1
 
     def unlock(self) -> None:
         """Open the gate, unless another lock holds it. What waited is woken in order."""
-        self.locks -= 1
-        if self.locks == 0:
-            waiters, self._waiters = self._waiters, []
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
+        if not self._broken:
+            self.locks -= 1
+            if self.locks == 0:
+                self._wake()
+
+    def broken(self) -> None:
+        """Take note that the object was reset: the gate opens for good, so that all may end."""
+        self.locks = 0
+        self._broken = True
+        self._wake()
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def wait(self) -> asyncio.Future[None]:
         """Return a future of the gate's opening. Who wakes must look again: it may be locked."""
@@ -103,8 +115,11 @@ class OutputGate(Generic[T]):
         self._flying = None
 
     def broken(self) -> list[T]:
-        """Take note that writes are lost; returns all that must never leave."""
+        """Take note that writes are lost; returns all that must never leave.
+
+        The gate stays closed: whoever says something after this is a remnant of the lost state.
+        """
         lost = [*(self._flying or ()), *(self._next or ())]
         self._flying = self._next = None
-        self.open = True
+        self.open = False
         return lost
