@@ -4,35 +4,27 @@ diskcache pickles what it does not know, and unpickles whatever a row says is a 
 (CVE-2025-69872, unfixed in 5.6.3): who can write to the directory runs code in all its readers. This
 disk refuses both on both ways, so nothing in KV is ever pickled or unpickled.
 
-Values too large for the database are files of their own. A file is on disk, down to its directory
-entry, before a row names it; a crash in between leaves a file that no row names and nobody sees.
+Values too large for the database are files (`value_file`), written before the commit that names them.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import re
-import secrets
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 import diskcache
 
+from runtime.kv.value_file import NAME, remove
 from workers.errors import KVError
 
 FILE_BYTES = 128 * 1024
 """Values this large get a file. There, a row and a file with its directory cost the same to make
 durable (measured: 0.6 and 0.4 ms); at 1 MiB a row costs five times as much, and under the lock."""
 
-FOLDER = "values"
-
 RAW = 1
 BINARY = 2
 """diskcache's modes of a value: in the row, in a file. Its others are text (3) and pickle (4)."""
-
-_NAME = re.compile(r"values/[0-9a-f]{32}\.val")
 
 
 class BytesDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
@@ -53,55 +45,27 @@ class BytesDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
         return key
 
     def store(
-        self, value: object, read: object, key: object = None
-    ) -> tuple[int, int, str | None, memoryview | None]:
-        """Turn a value into its columns (size, mode, filename, value); writes a large one's file."""
+        self,
+        value: object,
+        read: object,
+        key: object = None,  # noqa: ARG002  (diskcache's)
+    ) -> tuple[int, int, None, memoryview]:
+        """Turn a value into its columns (size, mode, filename, value)."""
         if type(value) is not bytes or read:
             raise TypeError(f"a KV value on disk is bytes, not {type(value).__name__}")
-        if len(value) < self.min_file_size:
-            return 0, RAW, None, sqlite3.Binary(value)
-        filename, path = self.filename(key, value)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            try:
-                rest = memoryview(value)
-                while rest:
-                    rest = rest[os.write(descriptor, rest) :]
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            sync_directory(Path(path).parent)
-        except BaseException:
-            self.remove(filename)
-            raise
-        return len(value), BINARY, filename, None
+        return 0, RAW, None, sqlite3.Binary(value)
 
     def fetch(self, mode: object, filename: object, value: object, read: object) -> bytes:
         """Turn a value's columns into the value. Raises KVError for whatever is not bytes."""
         if not read:
             if mode == RAW and type(value) is bytes:
                 return value
-            if mode == BINARY and type(filename) is str and _NAME.fullmatch(filename):
+            if mode == BINARY and type(filename) is str and NAME.fullmatch(filename):
                 return Path(self._directory, filename).read_bytes()
         raise KVError(
             "This KV namespace holds a value that Roost did not write: it is pickled, or not bytes."
         )
 
-    def filename(self, key: object = None, value: object = None) -> tuple[str, str]:  # noqa: ARG002
-        """Return a new file's name within the directory, and its path."""
-        name = f"{FOLDER}/{secrets.token_hex(16)}.val"
-        return name, os.path.join(self._directory, name)  # noqa: PTH118  (diskcache asks for str)
-
     def remove(self, file_path: Any) -> None:
         """Remove a file if that is possible; its folder stays, unlike diskcache's."""
-        with contextlib.suppress(OSError):
-            Path(self._directory, file_path).unlink()
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the entries of a directory durable."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        remove(Path(self._directory), file_path)

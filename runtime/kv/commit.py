@@ -8,11 +8,13 @@ been overwritten at once.
 
 One thread for each namespace, so that a namespace whose lock another process holds delays no other.
 It starts at the first write, never earlier: a process that only reads, or is about to fork, has none.
+While nothing is to be written it tidies the namespace, in steps so small that no write waits for long.
 """
 
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import threading
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -31,6 +33,9 @@ BATCH_WRITES = 1024
 BATCH_BYTES = 16 * 1024 * 1024
 """What one commit takes at most (one write may exceed the bytes), so that the other processes that
 write to the namespace wait for milliseconds only."""
+
+TIDY_SECONDS = 30.0
+"""How long a tidy namespace is left alone."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,9 +58,10 @@ class Write:
 class _Barrier:
     """Stands in the queue behind all writes submitted before it."""
 
-    def __init__(self, *, last: bool) -> None:
+    def __init__(self, *, last: bool, tidy: bool) -> None:
         self.reached: Future[None] = Future()
         self.last = last
+        self.tidy = tidy
 
 
 class Committer:
@@ -72,23 +78,38 @@ class Committer:
         self._submitting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._untidy = True
 
     def submit(self, *writes: Write) -> None:
         """Put writes in line. Raises KVError after `close`."""
         with self._submitting:
             if self._closed:
                 raise KVError(f"the KV namespace {self._name} is closed")
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name=f"roost-kv-{self._name}", daemon=True
-                )
-                self._thread.start()
+            self._start()
             for write in writes:
                 self._queue.put(write)
 
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=self._run, name=f"roost-kv-{self._name}", daemon=True
+            )
+            self._thread.start()
+
     def drain(self) -> None:
         """Block until every write submitted so far is answered."""
-        self._wait(last=False)
+        self._wait()
+
+    def tidy(self) -> None:
+        """Block until nothing expired is left on disk, and nothing that a crash left behind.
+
+        Raises what the disk raises, KVError after `close`.
+        """
+        with self._submitting:
+            if self._closed:
+                raise KVError(f"the KV namespace {self._name} is closed")
+            self._start()
+        self._wait(tidy=True)
 
     def close(self) -> None:
         """Block until every write is answered, and end the thread. No write is accepted any more."""
@@ -96,8 +117,8 @@ class Committer:
         if self._thread is not None:
             self._thread.join()
 
-    def _wait(self, *, last: bool) -> None:
-        barrier = _Barrier(last=last)
+    def _wait(self, *, last: bool = False, tidy: bool = False) -> None:
+        barrier = _Barrier(last=last, tidy=tidy)
         with self._submitting:
             if self._closed or self._thread is None:
                 self._closed = self._closed or last
@@ -115,17 +136,26 @@ class Committer:
                 self._write(batch)
             del batch  # values may be large, and the next write may be long in coming
             if barrier is not None:
-                if barrier.last:
-                    self._durable.close_writer()
-                barrier.reached.set_result(None)
+                self._reach(barrier)
                 if barrier.last:
                     return
+
+    def _reach(self, barrier: _Barrier) -> None:
+        try:
+            while barrier.tidy and self._durable.tidy(self._clock()):
+                pass
+            if barrier.last:
+                self._durable.close_writer()
+        except BaseException as error:
+            barrier.reached.set_exception(error)
+        else:
+            barrier.reached.set_result(None)
 
     def _gather(self) -> tuple[list[Write], _Barrier | None]:
         """Wait for a write, and take with it what stands in line behind it."""
         batch: list[Write] = []
         room = BATCH_BYTES
-        item = self._queue.get()
+        item = self._next()
         while not isinstance(item, _Barrier):
             batch.append(item)
             room -= item.size
@@ -136,6 +166,18 @@ class Committer:
             except Empty:
                 return batch, None
         return batch, item
+
+    def _next(self) -> Write | _Barrier:
+        """Wait for what is to be done next, and tidy meanwhile."""
+        wait = 0.0 if self._untidy else TIDY_SECONDS
+        while True:
+            try:
+                return self._queue.get(timeout=wait)
+            except Empty:
+                self._untidy = False
+                with contextlib.suppress(sqlite3.Error, OSError):  # later, then
+                    self._untidy = self._durable.tidy(self._clock())
+                wait = 0.0 if self._untidy else TIDY_SECONDS
 
     def _write(self, batch: Sequence[Write]) -> None:
         """Commit a batch and answer its writes."""

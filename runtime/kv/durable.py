@@ -17,19 +17,21 @@ import os
 import sqlite3
 import threading
 from contextlib import closing
-from pathlib import Path
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import diskcache
 
-from runtime.kv.bytes_disk import FILE_BYTES, FOLDER, BytesDisk, sync_directory
+from runtime.kv.bytes_disk import BINARY, FILE_BYTES, BytesDisk
 from runtime.kv.tiers import Entry, Listed, Staged
+from runtime.kv.value_file import FOLDER, ValueFile, remove_orphan, sync_directory
 from runtime.kv.write_lock import write_lock
 from workers.errors import KVError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
 FORMAT = 1
 """Kept as the database's `user_version`, written last: a namespace half created counts as none."""
@@ -37,9 +39,6 @@ FORMAT = 1
 BUSY_SECONDS = 60.0
 """How long SQLite waits where it must although writers exclude each other: another process recovers
 the log after a crash, or a program that knows nothing of the lock has the database open."""
-
-ORPHAN_SECONDS = 3600.0
-"""A file that no row names is removed when it is this old. Younger ones may be about to be named."""
 
 _SETTINGS = {
     "eviction_policy": "none",  # diskcache evicts silently past 1 GiB unless told not to
@@ -74,6 +73,7 @@ _FILES_OF = (
     " WHERE raw = 1 AND key IN ({}) AND filename IS NOT NULL"
 )
 _FILES = "SELECT filename FROM Cache WHERE filename IS NOT NULL"
+_IS_NAMED = "SELECT 1 FROM Cache WHERE filename = ?"
 _EXPIRED = "SELECT rowid, filename FROM Cache WHERE expire_time <= ? ORDER BY expire_time LIMIT ?"
 _DELETE_ROWS = "DELETE FROM Cache WHERE rowid IN ({})"
 
@@ -82,6 +82,9 @@ _ROWS_AT_ONCE = 64
 to 5 ms under a busy event loop: 256 puts take 4 statements instead of 512."""
 
 _EXPIRED_AT_ONCE = 64
+
+_ORPHANS_AT_ONCE = 64
+"""Files that one step of tidying looks at."""
 
 
 class _Cache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
@@ -107,10 +110,6 @@ class _Cache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
         )
         self._sql(f"PRAGMA user_version = {FORMAT}")
 
-    def files(self) -> set[str]:
-        """Return the names of all files that rows name."""
-        return {name for (name,) in self._sql(_FILES)}
-
     def write(self, writes: Collection[Staged], now: float) -> None:
         """Commit writes to different keys, in one transaction.
 
@@ -119,7 +118,7 @@ class _Cache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
         """
         sql = self._sql
         sql("BEGIN IMMEDIATE")
-        left = []
+        left: list[str] = []
         if sql(_FILES + " LIMIT 1").fetchall():
             keys = [staged.key for staged in writes]
             left += [name for (name,) in _in_chunks(sql, _FILES_OF, "?", keys)]
@@ -127,23 +126,37 @@ class _Cache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
         _in_chunks(sql, _PUT, _PUT_ROW, puts)
         deleted = [staged.key for staged in writes if not staged.entry]
         _in_chunks(sql, _DELETE, "?", deleted)
-        # Twice as many as are written, so that expired rows cannot become more and more.
-        expired = sql(_EXPIRED, (now, max(_EXPIRED_AT_ONCE, 2 * len(writes)))).fetchall()
-        if expired:
-            _in_chunks(sql, _DELETE_ROWS, "?", [rowid for rowid, _ in expired])
-            left += [name for _, name in expired if name is not None]
+        # Twice as many as are written, so that expired rows cannot become and stay more.
+        left += self._expire(now, max(_EXPIRED_AT_ONCE, 2 * len(writes)))
+        self._finish(left)
+
+    def expire(self, now: float) -> bool:
+        """Remove some expired rows in a transaction of their own; whether there are more."""
+        self._sql("BEGIN IMMEDIATE")
+        left = self._expire(now, _EXPIRED_AT_ONCE)
+        more = bool(self._sql(_EXPIRED, (now, 1)).fetchall())
+        self._finish(left)
+        return more
+
+    def _expire(self, now: float, limit: int) -> list[str]:
+        """Remove up to `limit` expired rows; returns the files they named."""
+        expired = self._sql(_EXPIRED, (now, limit)).fetchall()
+        _in_chunks(self._sql, _DELETE_ROWS, "?", [rowid for rowid, _ in expired])
+        return [name for _, name in expired if name is not None]
+
+    def _finish(self, left: list[str]) -> None:
+        """Commit, and remove the files that are named no more."""
         self.undecided = True
-        sql("COMMIT")
+        self._sql("COMMIT")
         self.undecided = False
         for name in left:
             self.disk.remove(name)
 
     def _row(self, staged: Staged, entry: Entry, now: float) -> tuple[object, ...]:
-        size, mode, filename, value = (
-            self.disk.store(entry.value, read=False)
-            if staged.filename is None
-            else (len(entry.value), 2, staged.filename, None)
-        )
+        if staged.file is None:
+            size, mode, filename, value = self.disk.store(entry.value, read=False)
+        else:
+            size, mode, filename, value = staged.file.size, BINARY, staged.file.name, None
         key, _ = self.disk.put(staged.key)
         return key, now, entry.expires, entry.metadata, size, mode, filename, value
 
@@ -182,6 +195,7 @@ class DiskTier:
         self._reader: sqlite3.Connection | None = None
         self._cache: _Cache | None = None
         self._connections: list[sqlite3.Connection] = []  # kept, so that a fork cannot close them
+        self._suspects: Iterator[os.DirEntry[str]] | None = None  # files, until all were looked at
 
     def ensure(self) -> None:
         """Create the namespace unless it exists. Raises KVError when a newer Roost made it."""
@@ -269,12 +283,19 @@ class DiskTier:
         """Write a large value's file. Nothing names it yet."""
         if entry is None or len(entry.value) < FILE_BYTES:
             return Staged(key, entry)
-        return Staged(key, entry, self._disk.store(entry.value, read=False)[2])
+        file = ValueFile(self.directory)
+        try:
+            file.write(entry.value)
+            file.sync()
+        except BaseException:
+            file.discard()
+            raise
+        return Staged(key, entry, file)
 
     def unstage(self, staged: Staged) -> None:
         """Remove the file of a write that will not be committed."""
-        if staged.filename is not None:
-            self._disk.remove(staged.filename)
+        if staged.file is not None:
+            staged.file.discard()
 
     def lock(self) -> AbstractContextManager[None]:
         """Hold the namespace's write lock."""
@@ -285,31 +306,44 @@ class DiskTier:
 
         When it raises, what was staged is gone, except where a row may name it after all.
         """
-        for staged in writes:
-            if staged.filename is not None and not (self.directory / staged.filename).exists():
-                # This process stood still for so long that another took the file for an orphan.
-                raise FileNotFoundError(f"{staged.filename} was swept before its commit")
         try:
-            if self._cache is None:
-                self._cache = _Cache(self.directory)
-                self._connections = [self._cache.connection]
-                self._sweep(self._cache)
-            self._cache.write(writes, now)
+            self._writer().write(writes, now)
         except BaseException:
             undecided = self._cache is not None and self._cache.undecided
             self.close_writer()  # rolls back; the next commit opens afresh
-            if not undecided:
+            if not undecided:  # else the files stay locked, so that nobody takes them for orphans
                 for staged in writes:
                     self.unstage(staged)
             raise
+        for staged in writes:
+            if staged.file is not None:
+                staged.file.keep()
 
-    def _sweep(self, cache: _Cache) -> None:
-        """Remove the files that no row names and that are too old to be named soon."""
-        named = cache.files()
-        oldest = self._clock() - ORPHAN_SECONDS
-        for found in os.scandir(self.directory / FOLDER):
-            if f"{FOLDER}/{found.name}" not in named and found.stat().st_mtime < oldest:
-                Path(found.path).unlink()
+    def _writer(self) -> _Cache:
+        if self._cache is None:
+            self._cache = _Cache(self.directory)
+            self._connections = [self._cache.connection]
+        return self._cache
+
+    def tidy(self, now: float) -> bool:
+        """Remove some of what expired and of what crashes left; whether there is more to do."""
+        if self._select(_EXPIRED, (now, 1)):
+            try:
+                with self.lock():
+                    if self._writer().expire(now):
+                        return True
+            except BaseException:
+                self.close_writer()
+                raise
+        if self._suspects is None:
+            self._suspects = os.scandir(self.directory / FOLDER)
+        some = list(islice(self._suspects, _ORPHANS_AT_ONCE))
+        for found in some:
+            remove_orphan(self.directory, f"{FOLDER}/{found.name}", self._is_named)
+        return bool(some)
+
+    def _is_named(self, name: str) -> bool:
+        return bool(self._select(_IS_NAMED, (name,)))
 
     def close_writer(self) -> None:
         """Close the writing connection. On the thread that committed."""

@@ -89,6 +89,16 @@ class Store:
         """Block until every write submitted so far is answered."""
         self._committer.drain()
 
+    def tidy(self) -> None:
+        """Block until nothing expired is left on disk, and nothing that a crash left behind.
+
+        Happens by itself while a process that writes has nothing to write. Raises KVError.
+        """
+        try:
+            self._committer.tidy()
+        except (sqlite3.Error, OSError) as cause:
+            raise KVError(f"the KV namespace {self.directory} cannot be tidied: {cause}") from cause
+
     def close(self) -> None:
         """Finish all writes and close the namespace. Reading afterwards opens it again."""
         self._committer.close()

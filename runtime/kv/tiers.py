@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from contextlib import AbstractContextManager
 
+    from runtime.kv.value_file import ValueFile
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -43,7 +45,7 @@ class Staged:
     key: bytes
     entry: Entry | None
     """None deletes the key."""
-    filename: str | None = None
+    file: ValueFile | None = None
     """The file that holds the value already, when the value is too large for the database."""
 
 
@@ -67,6 +69,9 @@ class DurableTier(Protocol):
 
     def commit(self, writes: Collection[Staged], now: float) -> None:
         """Make writes to different keys durable, all or none. Under the lock, one thread."""
+
+    def tidy(self, now: float) -> bool:
+        """Do a bounded piece of housekeeping; whether there is more. On the thread that commits."""
 
     def close_writer(self) -> None:
         """Close what `commit` opened. On the thread that committed."""

@@ -1,0 +1,101 @@
+"""Values too large for the database: a file each, written before the row that names it.
+
+A file is on disk, down to its directory entry, before its row is committed. Until then its writer
+holds a kernel lock on it, which dies with the writer: a file that no row names and that nobody has
+locked is what a crash left behind, and `remove_orphan` takes it away at any time, with no clock and
+without keeping writers out. Looking at the rows after the lock was taken is what makes that safe: a
+writer lets go of its file only when the row is committed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import secrets
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from _typeshed import ReadableBuffer
+
+FOLDER = "values"
+
+NAME = re.compile(r"values/[0-9a-f]{32}\.val")
+
+
+class ValueFile:
+    """A new value's file while it is written; `name` is within the namespace's directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.size = 0
+        while True:
+            self.name = f"{FOLDER}/{secrets.token_hex(16)}.val"
+            self._descriptor = os.open(
+                directory / self.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
+            )
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(self._descriptor).st_nlink:
+                    return
+            os.close(self._descriptor)  # taken for an orphan before it was locked
+
+    def write(self, piece: ReadableBuffer) -> None:
+        """Append to the value. Raises OSError."""
+        rest = memoryview(piece).cast("B")
+        self.size += len(rest)
+        while rest:
+            rest = rest[os.write(self._descriptor, rest) :]
+
+    def sync(self) -> None:
+        """Make the whole file durable, with its entry in the directory. Raises OSError."""
+        os.fsync(self._descriptor)
+        sync_directory(self._directory / FOLDER)
+
+    def keep(self) -> None:
+        """Let go of the file, which a committed row names now."""
+        os.close(self._descriptor)
+
+    def discard(self) -> None:
+        """Remove the file, which no row will name."""
+        remove(self._directory, self.name)
+        os.close(self._descriptor)
+
+
+def remove(directory: Path, name: str) -> None:
+    """Remove a value's file if that is possible."""
+    with contextlib.suppress(OSError):
+        (directory / name).unlink()
+
+
+def remove_orphan(directory: Path, name: str, is_named: Callable[[str], bool]) -> bool:
+    """Remove a file that no row names and nobody is writing; returns whether it was one."""
+    if is_named(name):
+        return False
+    try:
+        descriptor = os.open(directory / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if is_named(name):
+            return False
+        (directory / name).unlink()
+        return True
+    except OSError:  # being written, or gone meanwhile
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the entries of a directory durable."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
