@@ -237,7 +237,7 @@ def _greet(
     click.echo(
         f"{click.style('roost', bold=True)} {mode}: {config.name} is ready on "
         f"{click.style(f'http://{host}:{port}', fg='cyan', underline=True)}"
-        f"{', and for other machines' if anywhere else ''}"
+        f"{' (and for other machines)' if anywhere else ''}"
     )
     click.echo(f"  bindings  {', '.join(bindings) or 'none'}")
     click.echo(f"  hosts     {config.hosts}")

@@ -18,7 +18,7 @@ import click
 
 from runtime import control
 from runtime.cli import common
-from runtime.cli.table import plain_table, rich_table, say_json, show, terminal, write
+from runtime.cli.table import plain_table, say_json, show, write
 from runtime.client.instance import config_of, find
 from runtime.directories import run_directory
 from runtime.roster import Roster
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 EVERY = 1.0
 """Seconds between two looks of --watch."""
+
+_SECOND_SCREEN, _FIRST_SCREEN, _CLEAR = "\x1b[?1049h", "\x1b[?1049l", "\x1b[H\x1b[2J"
 
 
 @click.command()
@@ -198,11 +200,11 @@ def _cells(look: _Look) -> list[tuple[str, ...]]:
 
 
 def _watch(about: _About, looks: Iterator[_Look]) -> None:
-    """Keep the table up to date on a terminal."""
-    from rich.console import Group  # noqa: PLC0415  (for a terminal only)
-    from rich.live import Live  # noqa: PLC0415
-
-    with Live(console=terminal(), auto_refresh=False) as live:
+    """Keep a table on a terminal's second screen, so that what stood there comes back."""
+    write(_SECOND_SCREEN)
+    try:
         for look in looks:
-            table = rich_table(_HEADERS, _cells(look), _NUMBERS)
-            live.update(Group(about.line(look), table), refresh=True)
+            write(f"{_CLEAR}{about.line(look)}\n\n")
+            show(_HEADERS, _cells(look), _NUMBERS)
+    finally:
+        write(_FIRST_SCREEN)

@@ -10,13 +10,10 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-import click
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from rich.console import Console
-    from rich.table import Table
+_ANY_WIDTH = 1_000_000
 
 
 def show(
@@ -24,36 +21,28 @@ def show(
 ) -> None:
     """Print a table. Columns named in `numbers` stand to the right."""
     if sys.stdout.isatty():
-        terminal().print(rich_table(headers, rows, numbers), soft_wrap=True)
+        _show_on_terminal(headers, rows, numbers)
     else:
-        click.echo(plain_table(headers, rows, numbers))
+        write(plain_table(headers, rows, numbers) + "\n")
 
 
-def rich_table(
-    headers: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[str] = ()
-) -> Table:
-    """Return a table for a terminal."""
+def _show_on_terminal(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[str]
+) -> None:
     from rich.box import SIMPLE_HEAD  # noqa: PLC0415  (30 ms that other commands can spare)
+    from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
     for header in headers:
-        table.add_column(
-            header,
-            justify="right" if header in numbers else "left",
-            no_wrap=True,
-            overflow="ignore",
-        )
+        table.add_column(header, justify="right" if header in numbers else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    return table
-
-
-def terminal() -> Console:
-    """Return the terminal, which takes all text as it is."""
-    from rich.console import Console  # noqa: PLC0415
-
-    return Console(highlight=False, markup=False, emoji=False)
+    console = Console(highlight=False, markup=False, emoji=False)
+    # As wide as the table is: rich cuts its cells otherwise, and a terminal can wrap its lines.
+    wanted = console.measure(table, options=console.options.update(width=_ANY_WIDTH)).maximum
+    console.width = max(console.width, wanted)
+    console.print(table)
 
 
 def plain_table(

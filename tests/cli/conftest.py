@@ -109,8 +109,12 @@ class Instance:
             return answer.code, answer.read().decode()
 
     def end(self, number: int = signal.SIGINT) -> int:
-        """Send a signal, and return the exit code; by then all has been heard."""
+        """Send a signal, and return the exit code; by then all has been said."""
         self.process.send_signal(number)
+        return self.ended()
+
+    def ended(self) -> int:
+        """Wait for its end."""
         code = self.process.wait(SECONDS)
         self._reader.join(SECONDS)
         return code
@@ -134,6 +138,7 @@ def run():
             check=False,
         )
 
+    run_.programs = programs
     return run_
 
 
@@ -163,8 +168,9 @@ def start(tmp_path):
     """Start an instance; whatever still runs at the end of the test is ended."""
     instances = []
 
-    def start_(*arguments, cwd=tmp_path):
-        instance = Instance([*arguments, "--port", "0", "--hosts", "2"], cwd, environment())
+    def start_(*arguments, cwd=tmp_path, hosts=2):
+        given = [*arguments, "--port", "0", "--hosts", str(hosts)]
+        instance = Instance(given, cwd, environment())
         instances.append(instance)
         return instance
 
