@@ -78,6 +78,11 @@ def make_private(directory: Path) -> None:
         )
 
 
+def mark_of(data: Path) -> str:
+    """Return what the names of all that an instance has outside of its data directory begin with."""
+    return hashlib.sha256(os.fsencode(data.resolve())).hexdigest()[:16]
+
+
 def run_directory(data: Path) -> Path:
     """Return the run directory of the instance that runs on a data directory, or was the last to.
 
@@ -88,10 +93,10 @@ def run_directory(data: Path) -> Path:
 
 def _new_run(data: Path) -> Path:
     """Make the run directory of a new instance, and remove those of instances that were killed."""
-    name = hashlib.sha256(os.fsencode(data.resolve())).hexdigest()[:16]
-    run = _place_of_run(f"{name}-{secrets.token_hex(4)}")
+    mark = mark_of(data)
+    run = _place_of_run(f"{mark}-{secrets.token_hex(4)}")
     make_private(run.parent)
-    for old in run.parent.glob(f"{name}-*"):
+    for old in run.parent.glob(f"{mark}-*"):
         shutil.rmtree(old, ignore_errors=True)
     run.mkdir(mode=0o700)
     return run

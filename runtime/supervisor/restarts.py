@@ -8,7 +8,10 @@ QUICK = 1.0
 CRASHES = 8
 """So many quick deaths of one process in a row are a crash loop."""
 
-_LONGEST = 5.0
+FIRST_DELAY = 0.1
+"""Seconds before the second start of a crash loop; each further one waits twice as long."""
+
+LONGEST_DELAY = 5.0
 
 
 class Restarts:
@@ -25,4 +28,4 @@ class Restarts:
         deaths = self._quick[name] = self._quick.get(name, 0) + 1 if lived < QUICK else 0
         if deaths >= CRASHES:
             return None
-        return 0.0 if deaths < 2 else min(_LONGEST, 0.1 * 2 ** (deaths - 2))
+        return 0.0 if deaths < 2 else min(LONGEST_DELAY, FIRST_DELAY * 2 ** (deaths - 2))

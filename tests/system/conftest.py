@@ -23,6 +23,8 @@ from typing import IO, TYPE_CHECKING
 
 import pytest
 
+from runtime.directories import mark_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -32,6 +34,12 @@ PATIENCE = 30.0
 PROGRAMS = Path(__file__).parent / "programs"
 ROOST = Path(sys.executable).with_name("roost")
 SHM = Path("/dev/shm")
+
+TAKE_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 WRANGLER = """
 name = "house"
@@ -73,8 +81,8 @@ class House:
     """Where the instances of a module live."""
 
     runtime: Path
-    shm: set[Path]
-    """What stood there before."""
+    grounds: Path
+    """Where all data directories are."""
 
     @property
     def env(self) -> dict[str, str]:
@@ -93,9 +101,10 @@ class House:
         return found
 
     def files(self) -> list[str]:
-        """What stands in the run directory and in /dev/shm and did not before."""
-        found = [str(path) for path in self.runtime.glob("roost-*/*")]
-        return sorted(found + [str(path) for path in SHM.glob("*roost*") if path not in self.shm])
+        """What instances have outside of their data directories: run directories, shared memory."""
+        marks = {mark_of(lock.parent) for lock in self.grounds.rglob("lock")}
+        shared = [path for path in SHM.iterdir() if any(mark in path.name for mark in marks)]
+        return sorted(str(path) for path in (*self.runtime.glob("roost-*/*"), *shared))
 
     def leftovers(self) -> list[str]:
         """What is left when everything has had time to end: processes and files."""
@@ -118,10 +127,11 @@ class Lines:
         threading.Thread(target=self._read, args=(pipe,), daemon=True).start()
 
     def _read(self, pipe: IO[str]) -> None:
-        for line in pipe:
-            with self._news:
-                self.all.append(line.rstrip("\n"))
-                self._news.notify_all()
+        with contextlib.suppress(OSError):  # the end of a terminal
+            for line in pipe:
+                with self._news:
+                    self.all.append(line.rstrip("\n"))
+                    self._news.notify_all()
         with self._news:
             self._ended = True
             self._news.notify_all()
@@ -161,7 +171,9 @@ class Program:
     err: Lines = field(init=False)
 
     def __post_init__(self) -> None:
-        self.out, self.err = Lines(self.process.stdout), Lines(self.process.stderr)
+        self.out = Lines(self.process.stdout)
+        terminal = self.process.stderr is self.process.stdout
+        self.err = self.out if terminal else Lines(self.process.stderr)
 
     @property
     def pid(self) -> int:
@@ -170,6 +182,11 @@ class Program:
     def tell(self, line: str = "") -> None:
         """Write a line to it."""
         self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def press_ctrl_c(self) -> None:
+        """Type it, in a terminal."""
+        self.process.stdin.write("\x03")
         self.process.stdin.flush()
 
     def signal(self, number: int) -> None:
@@ -198,11 +215,11 @@ class Served(Program):
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     runtime = Path(tempfile.mkdtemp(prefix="roost-house-"))  # short: sockets stand in it
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_RUNTIME_DIR", str(runtime))  # for a Runtime of the test itself
-        house = House(runtime, set(SHM.glob("*roost*")))
+        house = House(runtime, tmp_path_factory.getbasetemp())
         yield house
         left = house.leftovers()
         for pid in house.processes():
@@ -218,6 +235,34 @@ def run(house: House) -> Iterator[Callable[..., Program]]:
 
     def start(*arguments: object, cwd: Path | None = None, **env: str) -> Program:
         program = Program(_open(house, [sys.executable, *map(str, arguments)], cwd, env))
+        started.append(program)
+        return program
+
+    yield start
+    for program in started:
+        program.close()
+
+
+@pytest.fixture
+def type_in(house: House) -> Iterator[Callable[..., Program]]:
+    """Start a program in a terminal of its own, where it is the foreground job; `tell` types."""
+    started: list[Program] = []
+
+    def start(*arguments: object, cwd: Path | None = None) -> Program:
+        ours, theirs = os.openpty()
+        process = subprocess.Popen(
+            [sys.executable, "-c", TAKE_TERMINAL, *map(str, arguments)],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            cwd=cwd,
+            env=house.env,
+            start_new_session=True,
+        )
+        os.close(theirs)
+        process.stdin = os.fdopen(os.dup(ours), "w")
+        process.stdout = process.stderr = os.fdopen(ours)
+        program = Program(process)
         started.append(program)
         return program
 

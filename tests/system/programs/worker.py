@@ -3,6 +3,7 @@
 import asyncio
 import os
 import uuid
+from pathlib import Path
 
 from workers import DurableObject, Response, WorkerEntrypoint
 
@@ -41,8 +42,20 @@ class Room(DurableObject):
     async def release(self):
         self.released.set()
 
+    async def listen(self, fifo):
+        """Wait until something is written to a named pipe, and return it."""
+        self.waiting.set()
+        return await asyncio.to_thread(Path(fifo).read_text)
+
+    def spin(self, fifo):
+        Path(fifo).write_text("spinning")
+        while True:
+            pass
+
 
 class Default(WorkerEntrypoint):
     async def fetch(self, request):
-        room = self.env.ROOMS.getByName(request.query.get("room", "default"))
-        return Response.json(await getattr(room, request.query.get("do", "visit"))())
+        """Call a method of a room, with one argument or none: ?room=a&do=listen&with=/tmp/pipe."""
+        query = request.query
+        method = getattr(self.env.ROOMS.getByName(query.get("room", "a")), query.get("do", "visit"))
+        return Response.json(await (method(query["with"]) if "with" in query else method()))
