@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import asyncio
 from asyncio.tasks import _enter_task, _leave_task
+from collections.abc import Coroutine
 from contextvars import copy_context
-from types import CoroutineType, coroutine
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from runtime.wire.codec import PLAIN
@@ -69,7 +70,7 @@ class _Spare:
         self.waiting: Any = None
         self.wake: asyncio.Future[None] = loop.create_future()
         self.context = context
-        self.task: asyncio.Task[None] = loop.create_task(_rest(self), context=context)
+        self.task: asyncio.Task[None] = loop.create_task(_Rest(self), context=context)
 
 
 class Stage:
@@ -159,12 +160,35 @@ async def _wait_for(value: Awaitable[Any]) -> Any:
     return await value
 
 
-async def _rest(spare: _Spare) -> None:
-    """Be the coroutine of a spare's Task, which since Python 3.12 takes no generator."""
-    await _go_on(spare)
+class _Rest(Coroutine[Any, Any, None]):
+    """The coroutine of a spare's Task: whatever of an event is left after its first turn.
+
+    Unlike an ordinary one, it hears of a cancellation that comes before its Task has begun: there is
+    an event by then, perhaps, which has to end.
+    """
+
+    def __init__(self, spare: _Spare) -> None:
+        self._code = _go_on(spare)
+
+    def send(self, value: Any) -> Any:
+        """Go on to the next wait."""
+        self.send = self._code.send  # type: ignore[assignment,method-assign]  # a call less for each wait
+        return self._code.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """Go on with an error."""
+        if "send" not in self.__dict__:
+            self.send(None)
+        return self._code.throw(*error)
+
+    def close(self) -> None:
+        """End without going on."""
+        self._code.close()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._code
 
 
-@coroutine
 def _go_on(spare: _Spare) -> Generator[Any, Any, None]:
     """Park until there is a coroutine to take over, then run the rest of its turns."""
     error: BaseException | None = None

@@ -127,6 +127,7 @@ class Outflow:
         "_credit",
         "_ended",
         "_number",
+        "_runs",
         "_source",
         "_streams",
         "_task",
@@ -146,6 +147,7 @@ class Outflow:
         self._source = source
         self._credit = 0
         self._ended = False  # whether the reader knows, or needs not be told, how it ended
+        self._runs = False
         self._waiter: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -175,13 +177,14 @@ class Outflow:
         self._ended = True
         if self._task is not None:
             self._task.cancel()
-        else:
+        if not self._runs:  # a task that is cancelled before its first step does nothing at all
             self._start(self._close_source())
 
     def _start(self, code: Coroutine[None, None, None]) -> None:
         self._task = asyncio.get_running_loop().create_task(code, context=self._context)
 
     async def _run(self) -> None:
+        self._runs = True
         error: BaseException | None = None
         try:
             await self._write()

@@ -339,6 +339,34 @@ async def test_cancelling_an_event_cancels_what_it_waits_for_whenever_it_comes(r
     assert isinstance(by.told[ticket][1], asyncio.CancelledError)
 
 
+async def test_an_event_cancelled_before_its_task_has_begun_ends_like_any_other(stage, owner):
+    """Its Task was parked in the same turn of the loop, by the event before it."""
+    loop, seen = asyncio.get_running_loop(), []
+
+    async def method():
+        try:
+            await loop.create_future()
+        finally:
+            seen.append("cleaned up")
+
+    async def cancels_itself():
+        asyncio.current_task().cancel()
+        await method()
+
+    def callback():
+        for ticket in range(3):
+            stage.run(owner, ticket, method, (), None)
+        for ticket in range(3):
+            owner.tasks[ticket].cancel()
+        stage.run(owner, 3, cancels_itself, (), None)
+
+    loop.call_soon(callback)
+    await settle()
+    assert [type(what) for _, what in owner.told.values()] == [asyncio.CancelledError] * 4
+    assert seen == ["cleaned up"] * 4
+    assert owner.tasks == {}
+
+
 async def test_an_event_may_refuse_to_be_cancelled(run, owner):
     async def method():
         try:

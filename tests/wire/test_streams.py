@@ -288,6 +288,15 @@ async def test_stopping_a_body_that_never_began_closes_its_source(wire):
     assert (source.read, source.closed, wire.writer.writing) == (0, 1, 0)
 
 
+async def test_stopping_a_body_in_the_tick_in_which_it_began_closes_its_source(wire):
+    source = Source([b"a"])
+    inflow = wire.offer(source)
+    inflow.close()
+    wire.deliver(wire.writer)  # both the PULL and the STOP
+    await wire.settle()
+    assert (source.read, source.closed, wire.writer.writing) == (0, 1, 0)
+
+
 async def test_a_stopped_generator_runs_its_finally(wire):
     ended = []
 

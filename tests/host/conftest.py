@@ -1,0 +1,140 @@
+"""A host of its own in the test's loop: real objects, real slot files, no sockets, a disk by hand."""
+
+import asyncio
+import threading
+from functools import partial
+
+import pytest
+
+from runtime.bindings import Bindings, Env
+from runtime.config import from_keywords
+from runtime.host import slots
+from runtime.host.host import Host
+from runtime.host.script import Script
+from runtime.ids import slot_of
+from runtime.roster import Roster
+from runtime.storage import SlotFile
+from runtime.wire.caller import Caller
+from workers import Request
+from workers.current import current_event, set_default_env
+
+
+async def settle(turns=20):
+    """Let the loop turn until nothing is left that is ready."""
+    for _ in range(turns):
+        await asyncio.sleep(0)
+
+
+async def soon(awaitable):
+    """What must happen, within a bound that only a failure reaches."""
+    return await asyncio.wait_for(awaitable, 10)
+
+
+class Disk:
+    """The syncs of the slot files: counted, held back or failed as the test says."""
+
+    def __init__(self, loop):
+        self._loop = loop
+        self._open = threading.Event()
+        self._open.set()
+        self._begun = asyncio.Event()
+        self.syncs = 0
+        self.error = None
+
+    def sync(self, _descriptor):
+        """Stand in for fdatasync, on the sync thread."""
+        self._loop.call_soon_threadsafe(self._begun.set)
+        self._open.wait()
+        self.syncs += 1
+        if self.error is not None:
+            raise self.error
+
+    def hold(self):
+        """Let no sync end from now on."""
+        self._begun.clear()
+        self._open.clear()
+
+    async def held(self):
+        """Wait until a sync has begun, and everything else has gone as far as it can."""
+        await soon(self._begun.wait())
+        await settle()
+
+    def release(self):
+        """Let the sync end, and all after it."""
+        self._open.set()
+
+
+class House:
+    """One host, and a caller's view of its objects."""
+
+    def __init__(self, tmp_path, loop, *, entrypoint=None, disk, kv=(), **classes_and_settings):
+        classes = {k: v for k, v in classes_and_settings.items() if isinstance(v, type)}
+        settings = {k: v for k, v in classes_and_settings.items() if k not in classes}
+        config = from_keywords(objects=classes, kv=kv, name="w", **settings)
+        self.disk = disk
+        self.roster = Roster.create(tmp_path / "roster", 1, 4)
+        self.bindings = Bindings(config, tmp_path)
+        self.caller = Caller(loop, self.roster, tmp_path, None, b"h0", own_host=0)
+        script = Script({cls.__name__: cls for cls in classes.values()}, entrypoint)
+        self.host = Host(loop, 0, None, self.roster, self.caller, self.bindings, script, tmp_path)
+        self.env = Env(self.bindings, self.caller)
+        set_default_env(self.env)
+
+    def activation(self, stub):
+        """The live activation of an object, if there is one."""
+        return self.host.catalog.get(stub.id.raw)
+
+    async def fetch(self, url="http://x/", **init):
+        """Send a request to the entrypoint."""
+        return await self.caller.fetch(None, Request(url, **init))
+
+    async def durable(self, stub):
+        """Wait until everything that an object has written is durable."""
+        waiting = self.activation(stub).confirm()
+        if waiting is not None:
+            await soon(waiting)
+
+    def file(self, stub):
+        """The slot file of an object."""
+        return self.host._slots._open(slot_of(stub.id.raw, 4))
+
+    def break_commits(self, stub):
+        """Make every COMMIT of the slot file of an object fail from now on."""
+        self.file(stub)._connection.set_commit_hook(lambda: True)
+
+    def mend_commits(self, stub):
+        """Let them succeed again."""
+        self.file(stub)._connection.set_commit_hook(None)
+
+    async def close(self):
+        self.disk.release()
+        await self.host.close()
+        self.caller.close()
+        self.roster.close()
+
+
+@pytest.fixture
+async def disk(monkeypatch):
+    disk = Disk(asyncio.get_running_loop())
+    monkeypatch.setattr(slots, "SlotFile", partial(SlotFile, fdatasync=disk.sync))
+    return disk
+
+
+@pytest.fixture
+async def house(tmp_path, disk):
+    """Open a host that runs these classes, by binding name; settings are those of Runtime."""
+    houses = []
+
+    async def house_(**classes_and_settings):
+        directory = tmp_path / str(len(houses))
+        directory.mkdir()
+        loop = asyncio.get_running_loop()
+        opened = House(directory, loop, disk=disk, **classes_and_settings)
+        houses.append(opened)
+        return opened
+
+    yield house_
+    for opened in houses:
+        await opened.close()
+    set_default_env(None)
+    assert current_event.get() is None
