@@ -21,6 +21,7 @@ A packet is a verb and, after a space, text. Children have a socketpair each; cl
 
 from __future__ import annotations
 
+import os
 import socket
 
 LONGEST = 65_536
@@ -36,6 +37,7 @@ def listen(path: str) -> socket.socket:
     """Listen for clients. The directory above keeps strangers out."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(path)
+    os.chmod(path, 0o600)  # noqa: PTH101
     listener.listen(64)
     return listener
 
@@ -67,7 +69,10 @@ def hear(connection: socket.socket) -> tuple[str, str] | None:
     On a socket that does not block, raises BlockingIOError when there is none.
     """
     try:
-        packet = connection.recv(LONGEST)
+        try:
+            packet = connection.recv(LONGEST)
+        except ConnectionResetError:  # it ended with something unread; its last words are here
+            packet = connection.recv(LONGEST)
     except ConnectionError:
         return None
     if not packet:

@@ -71,11 +71,24 @@ def make_private(directory: Path) -> None:
     user.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    check_private(directory)
+
+
+def check_private(directory: Path) -> None:
+    """Raise PermissionError if others can write to a directory, OSError if there is none."""
     status = directory.stat()
     if status.st_uid != os.getuid() or status.st_mode & 0o022:
         raise PermissionError(
             f"{directory} can be written by others; make it yours alone: chmod 700 {directory}"
         )
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that only this user can read, whole or not at all."""
+    temporary = path.with_suffix(".new")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(content)
+    temporary.rename(path)
 
 
 def mark_of(data: Path) -> str:
@@ -217,9 +230,7 @@ def _slots_of(data: Path, hosts: int, wanted: int | None) -> int:
         cores = os.cpu_count() or 1
         slots = wanted or max(16, 1 << (2 * cores - 1).bit_length())
         if hosts <= slots:
-            temporary = path.with_suffix(".new")
-            temporary.write_text(json.dumps({"format": FORMAT, "slots": slots}))
-            temporary.rename(path)
+            write_private(path, json.dumps({"format": FORMAT, "slots": slots}).encode())
     if hosts > slots:
         raise ConfigError(
             f"{hosts} hosts need as many slots, and {data} has {slots}; "

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import cloudpickle
 
 from runtime import control
-from runtime.directories import run_directory
+from runtime.directories import check_private, run_directory
 from runtime.host.process import Worker
 from runtime.supervisor.embedded import Boot
 from workers.errors import RuntimeClosed
@@ -94,10 +94,18 @@ def start(
 
 
 def find(data: Path) -> Instance:
-    """Connect to the instance that runs on a data directory. Raises RuntimeClosed if none does."""
+    """Connect to the instance that runs on a data directory.
+
+    Raises RuntimeClosed if none does, PermissionError if others can write to the directory: who
+    can, could name a run directory of theirs.
+    """
     try:
         run = run_directory(data)
+        check_private(data)
+        check_private(run)
         connection = control.connect(str(run / "control"))
+    except PermissionError:
+        raise
     except (OSError, ValueError) as cause:
         raise RuntimeClosed(
             f"no Roost runs on {data}: start one with `roost serve --data-dir {data}`"

@@ -20,6 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from runtime import control
+from runtime.directories import write_private
 from runtime.host.process import run_host
 from runtime.roster import End, Identity, Roster, State, endpoint
 from runtime.supervisor.children import Child, Stage, describe_exit, fork
@@ -83,7 +84,7 @@ class Supervisor:
         """Supervise until the end. Returns the exit code; `failure` tells more if it is not 0."""
         self._listener.setblocking(False)
         self._loop.watch(self._listener, self._accept)
-        (self._directories.run / "worker").write_bytes(pickle.dumps(self._worker.config))
+        write_private(self._directories.run / "worker", pickle.dumps(self._worker.config))
         if self._parent is not None:
             self._watch_client(self._parent)
             self._watch_parent(os.getppid())

@@ -6,6 +6,7 @@ and looked at again after sends; a burst is taken in portions, to leave the loop
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Protocol
 
 import zmq
@@ -43,6 +44,7 @@ def bind(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.Socket[b
     router.setsockopt(zmq.ROUTER_MANDATORY, 1)
     router.setsockopt(zmq.ROUTER_HANDOVER, 1)
     router.bind(endpoint)
+    os.chmod(endpoint.removeprefix("ipc://"), 0o600)  # noqa: PTH101
     return router
 
 
