@@ -145,7 +145,8 @@ def unpack(data: bytes, buffers: Sequence[Frame]) -> Any:
 def pack_error(error: BaseException, object_id: bytes | None, *, remote: bool = True) -> bytes:
     """Pickle an exception with its traceback. Never fails, whatever the exception does.
 
-    `remote` says that the object's own code raised it, not the engine on the object's behalf.
+    `remote` says that the object's own code raised it, not the engine on the object's behalf. Without
+    an object, as when the entrypoint passes it on, it stays the error of the one that it came from.
     """
     trace = "".join(traceback.format_exception(error)) if remote else ""
     carried: bytes | None
@@ -158,7 +159,8 @@ def pack_error(error: BaseException, object_id: bytes | None, *, remote: bool = 
     if cls.__module__ not in {"builtins", "__main__"}:
         name = f"{cls.__module__}.{name}"
     facts = {fact: bool(_attribute(error, fact)) for fact in _FACTS}
-    hexadecimal = object_id.hex() if object_id is not None else None
+    came_from = _attribute(error, "durable_object_id") if object_id is None else object_id.hex()
+    hexadecimal = came_from if isinstance(came_from, str) else None
     return pickle.dumps((carried, name, _text(error), trace, facts, hexadecimal, remote), 5)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -180,9 +181,15 @@ def start(tmp_path):
             instance.end(signal.SIGTERM)
 
 
-@pytest.fixture
-def project(tmp_path, roost):
-    """A folder with the worker that `roost init` writes."""
-    folder = tmp_path / "project"
-    roost("init", str(folder)).worked()
+@pytest.fixture(scope="session")
+def starter(tmp_path_factory):
+    """What `roost init` writes, once for all tests."""
+    folder = tmp_path_factory.mktemp("starter") / "project"
+    subprocess.run([ROOST, "init", folder], check=True, stdout=subprocess.DEVNULL, timeout=SECONDS)
     return folder
+
+
+@pytest.fixture
+def project(tmp_path, starter):
+    """A folder with the worker that `roost init` writes."""
+    return Path(shutil.copytree(starter, tmp_path / "project"))

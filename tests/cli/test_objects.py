@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import psutil
 import pytest
 
-from runtime.directories import claim, release
+from runtime.directories import claim, kept_free, release
 from runtime.host.slots import slot_path
 from runtime.ids import NamespaceKey, slot_of
 from runtime.storage import Change, SlotFile
@@ -128,6 +128,18 @@ def test_nothing_is_made_where_nothing_is(roost, tmp_path):
     (tmp_path / ".roost").mkdir()
     assert roost("objects", "list", "--json").worked() == "[]\n"
     assert not list((tmp_path / ".roost").iterdir())
+
+
+def test_an_instance_that_starts_meanwhile_waits(project, start):
+    instance = start("serve", cwd=project).ready()
+    assert instance.end() == 0
+    with kept_free(project / ".roost"):
+        instance = start("serve", cwd=project)
+        process = psutil.Process(instance.process.pid)
+        while str(project / ".roost" / "lock") not in {f.path for f in process.open_files()}:
+            assert instance.process.poll() is None
+        assert "ready" not in instance.said
+    instance.ready()
 
 
 def test_a_directory_that_is_being_used_otherwise_says_by_whom(data, roost):

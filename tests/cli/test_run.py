@@ -9,6 +9,8 @@ from http.client import RemoteDisconnected
 
 import pytest
 
+from runtime.ids import NamespaceKey
+
 WORKER = """
 import asyncio
 from workers import DurableObject, Response, WorkerEntrypoint
@@ -119,9 +121,11 @@ def test_an_environment_and_the_config_s_settings_are_used(config, start):
 
 
 def test_errors_are_shown_in_dev_and_kept_in_the_log_by_serve(script, start):
+    room = str(NamespaceKey("w-Room").from_name("a"))
     dev = start("dev").ready()
     status, page = dev.get("/fail")
     assert status == 500
+    assert room in page
     assert 'raise ValueError("my mistake")' in page
     assert dev.end() == 0
     serve = start("serve").ready()
@@ -129,7 +133,7 @@ def test_errors_are_shown_in_dev_and_kept_in_the_log_by_serve(script, start):
     assert status == 500
     assert "my mistake" not in page
     incident = re.search(r"incident (\w+)", page)[1]
-    assert serve.hear(f"incident={incident} status=500 method=GET .*ValueError: my mistake")
+    assert serve.hear(f"incident={incident} status=500 method=GET .* object={room} .*my mistake")
     assert serve.hear(r"line \d+, in fail")
 
 
@@ -147,7 +151,7 @@ def test_at_log_level_error_only_failures_are_logged(script, start):
 
 
 def test_a_changed_script_is_used_at_once_and_stored_state_stays(script, start):
-    instance = start("dev", hosts=1).ready()
+    instance = start("dev").ready()
     assert instance.get("/visit") == (200, "[1, 1]")
     for version in (2, 3):
         script.write_text(WORKER.replace("VERSION = 1", f"VERSION = {version}"))
@@ -158,7 +162,7 @@ def test_a_changed_script_is_used_at_once_and_stored_state_stays(script, start):
 
 
 def test_a_broken_script_is_shown_and_the_one_before_goes_on(script, start):
-    instance = start("dev", hosts=1).ready()
+    instance = start("dev").ready()
     for broken, why in (
         (WORKER + "\ndef (", "SyntaxError"),
         (WORKER + "\n1 / 0", "ZeroDivisionError"),

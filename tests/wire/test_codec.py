@@ -290,6 +290,12 @@ def test_an_error_carries_where_it_was_raised_and_whose_it_is():
     assert (arrived.retryable, arrived.overloaded) == (False, False)
 
 
+def test_an_error_that_is_passed_on_stays_that_of_its_object():
+    arrived = arrives(ValueError("bad"))
+    again = unpack_error(pack_error(arrived, None))
+    assert again.durable_object_id == "ab" * 32
+
+
 @pytest.mark.parametrize("error", [HostLost("x"), Overloaded("x"), ObjectReset("x")])
 def test_an_error_of_the_engine_keeps_its_facts_and_is_not_remote(error):
     arrived = arrives(error, remote=False)
