@@ -1,8 +1,9 @@
 """The activations of one host: at most one an object.
 
-A call of an object that is not there activates it. One that has nothing to do for `idle_s`
-seconds is evicted, which costs nothing but memory's return: its state is in storage. Evictions are
-looked for in the order of activation, each activation once per `idle_s`, never by a scan of all.
+A call of an object that is not there activates it. One that has had nothing to do for `idle_s`
+seconds is evicted within as many again, which costs nothing but memory's return: its state is in
+storage. Evictions are looked for in the order of activation, each activation once per `idle_s`, never
+by a scan of all.
 """
 
 from __future__ import annotations
@@ -67,11 +68,15 @@ class Catalog:
         """Advance the clock and evict what has been idle for long enough."""
         self._now = now
         idle = self._idle
-        while idle and idle[0][0] <= now:
+        for _ in range(len(idle)):  # each once, also when idle_s is 0
+            if idle[0][0] > now:
+                break
             _, activation = idle.popleft()
             if self._live.get(activation.id.raw) is not activation:
                 continue
-            if activation.touched + self._idle_s <= now and activation.idle:
+            if not activation.idle:
+                activation.touched = now
+            elif activation.touched + self._idle_s <= now:
                 self.drop(activation)
-            else:
-                idle.append((now + self._idle_s, activation))
+                continue
+            idle.append((now + self._idle_s, activation))
