@@ -24,7 +24,7 @@ from examples.demo.server import NotServingError, Server, started
 from examples.demo.story import Story
 from examples.demo.traces import Traces
 from runtime import Runtime, connect
-from runtime.directories import run_directory
+from runtime.directories import mark_of, run_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +50,7 @@ def main() -> int:
         except NotServingError as error:
             story.promise("roost dev comes up", [error])
             return story.end(time.monotonic() - began)
-        traces = Traces(run_directory(data))
+        traces = Traces(run_directory(data), mark_of(data))
         ends.callback(traces.close)
         story.step("roost dev", f"in {os.path.relpath(FOLDER)}, with {HOSTS} hosts")
         story.fact(f"ready on {server.url} after {time.monotonic() - began:.2f} s")
@@ -136,7 +136,7 @@ def kill_a_host(
     story.promise(
         "no acknowledged visit is lost",
         promises.every_visit_counted(before, round_),
-        f"{failed} unanswered requests repeated",
+        f"{failed} unanswered ones made again",
     )
     pids = [{host.pid} for host in hosts]
     pids[0].add(successor.pid)
@@ -165,7 +165,7 @@ def stop(story: Story, server: Server, traces: Traces) -> None:
         f"exit code {code} after {time.monotonic() - began:.2f} s",
     )
     story.promise("no process is left", traces.alive(), f"there were {traces.processes}")
-    story.promise("the run directory is gone", [traces.run] * traces.run.exists(), str(traces.run))
+    story.promise("the run directory is gone", [traces.run] * traces.run.exists(), traces.run.name)
     story.promise("nothing of it is left in /dev/shm", traces.shared_left())
 
 

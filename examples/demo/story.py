@@ -23,6 +23,8 @@ class Story:
 
     def __init__(self) -> None:
         self._console = Console(highlight=False)
+        if not self._console.is_terminal:
+            self._console.width = 100
 
     def step(self, title: str, detail: str = "") -> None:
         """Begin a chapter."""

@@ -2,7 +2,7 @@
 
 Other programs, and other servers, come and go meanwhile, so only what is known to be this one's
 counts: its processes, held by pidfd; its run directory; and in /dev/shm whatever they had open or
-mapped, or carries the run directory's name.
+mapped, or carries the instance's mark.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ class Traces:
 
     run: Path
     """The run directory: sockets, and the roster."""
+    mark: str
+    """What is in the name of everything that the instance has outside of its data directory."""
     _processes: dict[int, int] = field(default_factory=dict)  # pidfds, by process id
     _shared: set[Path] = field(default_factory=set)
 
@@ -49,7 +51,7 @@ class Traces:
 
     def shared_left(self) -> list[Path]:
         """Return what is left in /dev/shm."""
-        named = _SHARED.glob(f"*{self.run.name}*")
+        named = _SHARED.glob(f"*{self.mark}*")
         return sorted({*named, *(path for path in self._shared if path.exists())})
 
     def close(self) -> None:

@@ -51,7 +51,7 @@ def test_visits_go_on_after_a_restart_in_a_new_instance(tmp_path: Path) -> None:
 
 
 def test_nothing_of_a_server_runs_after_its_block(tmp_path: Path) -> None:
-    traces = Traces(tmp_path)
+    traces = Traces(tmp_path, "mark")
     with started(demo.FOLDER, tmp_path / "data", 2) as server:
         traces.note(server.process.pid)
         assert traces.processes == 5

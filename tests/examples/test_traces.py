@@ -22,7 +22,7 @@ child.wait()
 
 
 def test_a_process_and_its_children_count_until_they_have_ended(tmp_path: Path) -> None:
-    traces = Traces(tmp_path)
+    traces = Traces(tmp_path, "mark")
     with subprocess.Popen(
         [sys.executable, "-c", _GRANDPARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as parent:
@@ -37,15 +37,15 @@ def test_a_process_and_its_children_count_until_they_have_ended(tmp_path: Path) 
     traces.close()
 
 
-def test_shared_memory_that_was_open_mapped_or_named_counts_until_it_is_gone(
+def test_shared_memory_that_was_open_mapped_or_marked_counts_until_it_is_gone(
     tmp_path: Path,
 ) -> None:
-    run = tmp_path / os.urandom(8).hex()
-    traces = Traces(run)
+    mark = os.urandom(8).hex()
+    traces = Traces(tmp_path, mark)
     with (
         tempfile.NamedTemporaryFile(dir="/dev/shm") as opened,
         tempfile.NamedTemporaryFile(dir="/dev/shm") as mapped,
-        tempfile.NamedTemporaryFile(dir="/dev/shm", prefix=run.name) as named,
+        tempfile.NamedTemporaryFile(dir="/dev/shm", prefix=mark) as marked,
         tempfile.TemporaryFile(dir="/dev/shm"),
     ):
         mapped.truncate(4096)
@@ -55,7 +55,7 @@ def test_shared_memory_that_was_open_mapped_or_named_counts_until_it_is_gone(
         assert {str(path) for path in traces.shared_left()} >= {
             opened.name,
             mapped.name,
-            named.name,
+            marked.name,
         }
     assert traces.shared_left() == []
     traces.close()
