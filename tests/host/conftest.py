@@ -15,19 +15,9 @@ from runtime.ids import slot_of
 from runtime.roster import Roster
 from runtime.storage import SlotFile
 from runtime.wire.caller import Caller
+from tests.stepping import settle, soon
 from workers import Request
 from workers.current import current_event, set_default_env
-
-
-async def settle(turns=20):
-    """Let the loop turn until nothing is left that is ready."""
-    for _ in range(turns):
-        await asyncio.sleep(0)
-
-
-async def soon(awaitable):
-    """What must happen, within a bound that only a failure reaches."""
-    return await asyncio.wait_for(awaitable, 10)
 
 
 class Disk:

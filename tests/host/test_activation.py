@@ -2,14 +2,12 @@
 
 import asyncio
 from functools import partialmethod
-from importlib import import_module
 
 import pytest
 
+from tests.stepping import settle, soon
 from workers import DurableObject
 from workers.errors import ObjectReset, Overloaded, RemoteError, RoostError
-
-settle, soon = (getattr(import_module("tests.host.conftest"), n) for n in ("settle", "soon"))
 
 
 class Room(DurableObject):

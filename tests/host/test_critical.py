@@ -1,15 +1,13 @@
 """blockConcurrencyWhile: nothing else of the object starts or goes on, and failure resets it."""
 
 import asyncio
-from importlib import import_module
 
 import pytest
 
 from runtime.host import context
+from tests.stepping import settle, soon
 from workers import DurableObject
 from workers.errors import ObjectReset, RemoteError
-
-settle, soon = (getattr(import_module("tests.host.conftest"), n) for n in ("settle", "soon"))
 
 
 class Careful(DurableObject):

@@ -8,13 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from runtime.host.gates import InputGate, OutputGate
-
-
-class StepLoop:
-    """As much of an event loop as a future needs; its callbacks are not run."""
-
-    def get_debug(self):
-        return False
+from tests.stepping import StepLoop
 
 
 def new_future():

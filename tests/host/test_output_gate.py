@@ -1,16 +1,14 @@
 """What an object says after a write waits until the write is durable, and is never said if it fails."""
 
 import asyncio
-from importlib import import_module
 
 import pytest
 
 from runtime.wire.caller import Caller
+from tests.stepping import settle, soon
 from workers import DurableObject, Request, Response
 from workers.errors import ObjectReset, StorageError
 from workers.fetch import fetch
-
-settle, soon = (getattr(import_module("tests.host.conftest"), n) for n in ("settle", "soon"))
 
 
 class Ledger(DurableObject):

@@ -2,14 +2,12 @@
 
 import asyncio
 import logging
-from importlib import import_module
 
 import pytest
 
+from tests.stepping import settle, soon
 from workers import DurableObject, Response
 from workers.errors import ObjectReset
-
-settle, soon = (getattr(import_module("tests.host.conftest"), n) for n in ("settle", "soon"))
 
 
 class Fragile(DurableObject):

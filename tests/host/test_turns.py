@@ -9,6 +9,7 @@ import pytest
 
 from runtime.host.gates import InputGate
 from runtime.host.turns import Stage
+from tests.stepping import settle
 from workers.current import current_event
 
 color = ContextVar("color", default="none")
@@ -42,12 +43,6 @@ class Owner:
 
     def released(self, ticket):
         del self.tasks[ticket]
-
-
-async def settle():
-    """Let the loop turn until nothing is left that is ready."""
-    for _ in range(20):
-        await asyncio.sleep(0)
 
 
 @pytest.fixture

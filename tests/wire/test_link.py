@@ -1,7 +1,6 @@
 """One process' calls to one host: each ends once, in order, and none runs twice."""
 
 import asyncio
-from importlib import import_module
 
 import numpy as np
 import pytest
@@ -19,9 +18,9 @@ from runtime.wire import link as link_module
 from runtime.wire import messages as m
 from runtime.wire.codec import OUT_OF_BAND, pack_error, pack_still, parcel, unpack
 from runtime.wire.link import Link, Reply, describe
+from tests.stepping import StepLoop, settle
 from workers.errors import HostLost, Overloaded, RuntimeClosed
 
-StepLoop = import_module("tests.wire.conftest").StepLoop
 TARGET = ("Room", b"\x07" * 32, "a")
 
 
@@ -39,6 +38,11 @@ class Carrier:
 
     def calls(self):
         return [message[1] for message in self.messages(*m.CALLS)]
+
+
+@pytest.fixture
+def step_loop():
+    return StepLoop()
 
 
 @pytest.fixture
@@ -377,11 +381,6 @@ def test_a_call_is_described_by_class_id_name_and_method():
 # --- bodies ----------------------------------------------------------------------------------------
 
 
-async def turn():
-    for _ in range(5):
-        await asyncio.sleep(0)
-
-
 @pytest.mark.parametrize("how", ["refused", "unsent", "left", "behind a gate"])
 async def test_the_body_of_a_call_that_goes_to_the_next_host_goes_with_it(link, fetch, how):
     source = Source()
@@ -391,26 +390,26 @@ async def test_the_body_of_a_call_that_goes_to_the_next_host_goes_with_it(link, 
     else:
         fetch(source)
     if how in {"refused", "left"}:
-        await turn()
+        await settle()
     if how == "refused":
         link.receive([(m.REFUSED, 1)], [])
     if how == "left":
         link.left()
     else:
         link.lost("host 3 died")
-    await turn()
+    await settle()
     assert not source.closed
     second = Carrier()
     link.connected(2, second)
     if how == "behind a gate":
         link.post_call(reply, message)
-        await turn()
+        await settle()
     assert second.calls() == [1]
     link.receive([(m.PULL, 1, 1000)], [])
-    await turn()
+    await settle()
     assert second.messages(m.CHUNK)
     link.streams.stop(1)
-    await turn()
+    await settle()
 
 
 @pytest.mark.parametrize("begun", [False, True])
@@ -418,12 +417,12 @@ async def test_the_body_of_a_call_that_is_lost_is_closed(link, fetch, begun):
     source = Source()
     link.connected(1, Carrier())
     reply = fetch(source)
-    await turn()
+    await settle()
     if begun:
         link.receive([(m.PULL, 1, 1000)], [])
-        await turn()
+        await settle()
     link.lost("host 3 died")
-    await turn()
+    await settle()
     assert isinstance(reply.exception(), HostLost)
     assert source.closed
     assert link.streams.writing == 0
@@ -442,12 +441,12 @@ async def test_the_body_of_a_call_that_is_cancelled_is_closed_and_its_reader_tol
     else:
         reply = fetch(source)
         if when in {"sent", "begun"}:
-            await turn()
+            await settle()
         if when == "begun":
             link.receive([(m.PULL, 1, 1000)], [])
-            await turn()
+            await settle()
         reply.cancel()
-    await turn()
+    await settle()
     assert source.closed
     assert link.streams.writing == 0
     if when == "begun":
@@ -463,20 +462,20 @@ async def test_the_body_of_a_call_that_is_refused_as_too_many_is_closed(link, fe
         fetch(Source())
     with pytest.raises(Overloaded):
         await fetch(source)
-    await turn()
+    await settle()
     assert source.closed
     link.streams.lost(HostLost("end of the test"))
-    await turn()
+    await settle()
 
 
 async def test_a_response_whose_caller_has_gone_is_not_read(link, fetch):
     carrier = Carrier()
     link.connected(1, carrier)
     reply = fetch(Source())
-    await turn()
+    await settle()
     reply.cancel()
     link.receive([(m.RESPONSE, 1, 200, "", [], 44)], [])
-    await turn()
+    await settle()
     assert (m.STOP, 44) in carrier.messages()
 
 
@@ -484,14 +483,14 @@ async def test_a_response_is_broken_when_its_host_is_lost_or_leaves(link, fetch)
     for number, end in enumerate((lambda: link.lost("host 3 died"), link.left), 1):
         link.connected(number, Carrier())
         reply = fetch(Source())
-        await turn()
+        await settle()
         link.receive([(m.RESPONSE, number, 200, "", [], 5)], [])
         response = await reply
         end()
         with pytest.raises(HostLost):
             await response.bytes()
     link.streams.lost(HostLost("end of the test"))
-    await turn()
+    await settle()
 
 
 # --- any order of events ---------------------------------------------------------------------------

@@ -1,9 +1,25 @@
-"""A loop that a test steps by hand."""
+"""How tests of the engine let loops go on: a turn at a time, until something holds, or by hand."""
 
 import asyncio
 from collections import deque
 
-import pytest
+
+async def settle(turns=20):
+    """Let the loop turn until nothing is left that is ready."""
+    for _ in range(turns):
+        await asyncio.sleep(0)
+
+
+async def soon(awaitable):
+    """What must happen, within a bound that only a failure reaches."""
+    return await asyncio.wait_for(awaitable, 10)
+
+
+async def until(condition):
+    """Wait until something holds that no callback tells of, within the same bound."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
 
 
 class StepLoop:
@@ -29,8 +45,3 @@ class StepLoop:
         ready, self.ready = self.ready, deque()
         for callback, args in ready:
             callback(*args)
-
-
-@pytest.fixture
-def step_loop():
-    return StepLoop()
