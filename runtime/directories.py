@@ -101,7 +101,10 @@ def run_directory(data: Path) -> Path:
 
     Raises OSError or ValueError when there was none.
     """
-    return Path(json.loads((data / "lock").read_bytes())["run"])
+    try:
+        return Path(json.loads((data / "lock").read_bytes())["run"])
+    except (KeyError, TypeError) as cause:
+        raise ValueError(f"{data / 'lock'} names no run directory") from cause
 
 
 def _new_run(data: Path) -> Path:
@@ -216,6 +219,8 @@ def _slots_of(data: Path, hosts: int, wanted: int | None) -> int:
         try:
             kept = json.loads(path.read_bytes())
             version, slots = int(kept["format"]), int(kept["slots"])
+            if slots < 1:
+                raise ValueError(f"{slots} slots")
         except (ValueError, KeyError, TypeError) as cause:
             raise ConfigError(
                 f"{path} is not readable as the format of a data directory: {cause}"

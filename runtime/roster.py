@@ -82,9 +82,13 @@ class Roster:
 
     def __init__(self, mapped: mmap.mmap) -> None:
         self._map = mapped
+        if len(mapped) < _ROW:
+            raise ValueError("this is not a roster: it is too short")
         magic, layout, self.hosts, self.slots, self.supervisor = _HEAD.unpack_from(mapped)
         if magic != _MAGIC or layout != _LAYOUT:
             raise ValueError("this is not the roster of this version of Roost")
+        if len(mapped) != _ROW * (self.hosts + 1):
+            raise ValueError(f"this roster of {self.hosts} hosts is not whole")
 
     @classmethod
     def create(cls, path: Path, hosts: int, slots: int) -> Roster:

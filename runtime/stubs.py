@@ -14,6 +14,8 @@ from runtime.ids import NamespaceKey, ObjectId
 from workers import Request
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from runtime.wire.messages import Target
 
 
@@ -92,7 +94,7 @@ class DurableObjectStub:
     def __getattr__(self, name: str) -> Method:
         if name.startswith("__"):  # copy, pickle and inspection ask for these
             raise AttributeError(name)
-        method = Method(self._calls, self._target, name)
+        method = Method(self._calls, self._target, str.__str__(name))
         self.__dict__[name] = method  # the next access does not come here: 0.03 instead of 0.5 µs
         return method
 
@@ -113,7 +115,7 @@ class DurableObjectNamespace:
         """Return the id of the object of this name; always the same one."""
         return self._key.from_name(name)
 
-    def new_unique_id(self, options: dict[str, Any] | None = None, **more: Any) -> ObjectId:
+    def new_unique_id(self, options: Mapping[str, Any] | None = None, /, **more: Any) -> ObjectId:
         """Return a random id that no other object has."""
         if {**(options or {}), **more}.get("jurisdiction") is not None:
             self.jurisdiction()
@@ -123,8 +125,15 @@ class DurableObjectNamespace:
         """Return the id that printed so. Raises InvalidId when it is not one of this namespace."""
         return self._key.parse(text)
 
-    def get(self, object_id: ObjectId, _options: dict[str, Any] | None = None) -> DurableObjectStub:
-        """Return a stub for an id of this namespace. Location hints are accepted and void here."""
+    def get(
+        self, object_id: ObjectId, options: Mapping[str, Any] | None = None, /, **more: Any
+    ) -> DurableObjectStub:
+        """Return a stub for an id of this namespace.
+
+        Location hints and retry options are accepted and void here. Raises TypeError for what is no
+        id, InvalidId for one of another namespace, ValueError for an unknown routing mode.
+        """
+        _check_options(options, more)
         if not isinstance(object_id, ObjectId):
             raise TypeError(
                 "Failed to execute 'get' on 'DurableObjectNamespace': parameter 1 is not of type "
@@ -134,8 +143,11 @@ class DurableObjectNamespace:
             self._key.parse(str(object_id))  # raises, with the original's words
         return DurableObjectStub(self._calls, self._class_name, object_id)
 
-    def get_by_name(self, name: str, _options: dict[str, Any] | None = None) -> DurableObjectStub:
+    def get_by_name(
+        self, name: str, options: Mapping[str, Any] | None = None, /, **more: Any
+    ) -> DurableObjectStub:
         """Return a stub for the object of this name: `get(id_from_name(name))`."""
+        _check_options(options, more)
         return DurableObjectStub(self._calls, self._class_name, self._key.from_name(name))
 
     def jurisdiction(self, _name: str | None = None) -> DurableObjectNamespace:
@@ -149,3 +161,12 @@ class DurableObjectNamespace:
 
     def __repr__(self) -> str:
         return f"<namespace of {self._class_name}>"
+
+
+def _check_options(options: Mapping[str, Any] | None, more: Mapping[str, Any]) -> None:
+    """Refuse what the original refuses; whatever else it takes says where to run, or how to retry."""
+    if options or more:
+        given = {**(options or {}), **more}
+        mode = given.get("routingMode", given.get("routing_mode"))
+        if mode not in {None, "primary-only"}:
+            raise ValueError(f"unknown routingMode: {mode}")
