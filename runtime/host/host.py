@@ -209,7 +209,7 @@ class Host:
             # Go on behind the message: nothing that has run may run again.
             message = batch[index]
             _log.exception("a message could not be handled: %r", message[:4])
-            if message[0] in m.CALLS:
+            if len(message) > 1 and message[0] in m.CALLS:
                 error = RoostError(f"host {self.number} could not handle the call: see its log")
                 channel.post((m.ERROR, message[1], pack_error(error, None, remote=False)))
             self._pause(channel, batch, frames, index + 1, at)
