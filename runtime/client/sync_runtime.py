@@ -101,7 +101,7 @@ class Calls:
     ) -> Any:
         """Call a method and wait for its result."""
         self.refuse_waiting()
-        ready = parcel(args, kwargs)
+        ready = parcel(args, kwargs, self._connection.shelf)
         lane = self._lane
         # What was submitted must not be overtaken, so then the call goes the same way.
         if target is not None and not self._under_way and lane.lock.acquire(blocking=False):
@@ -124,7 +124,7 @@ class Calls:
         self, target: Target | None, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Pending:
         """Call a method; the future has its result."""
-        return self._send(target, method, parcel(args, kwargs))
+        return self._send(target, method, parcel(args, kwargs, self._connection.shelf))
 
     def _send(self, target: Target | None, method: str, ready: Parcel) -> Pending:
         if self.refusal:

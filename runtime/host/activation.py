@@ -26,6 +26,7 @@ from runtime.host.flow import Flow
 from runtime.host.gates import InputGate, OutputGate
 from runtime.wire import messages as m
 from runtime.wire.codec import PLAIN, pack_error, pack_still
+from runtime.wire.shelf import discard
 from workers import Response
 from workers.body import take_content
 from workers.errors import ObjectReset, RoostError
@@ -100,6 +101,7 @@ class Answer(NamedTuple):
         message = self.message
         if message[0] == m.RESPONSE and isinstance(message[5], int):
             self.channel.streams.stop(message[5])
+        discard(self.frames)
         self.channel.post((m.ERROR, message[1], pack_error(error, None, remote=False)))
 
 
@@ -116,7 +118,7 @@ class Outgoing(NamedTuple):
 
     def fail(self, error: BaseException) -> None:
         """Fail the call, unsent."""
-        self.reply.link.discard(self.message)
+        self.reply.link.discard(self.message, self.frames)
         if not self.reply.done():
             self.reply.set_exception(error)
 
@@ -292,7 +294,7 @@ class Activation:
                 self._say(Answer(channel, (m.RESULT, call, value), ()))
         else:
             try:
-                data, frames = pack_still(value)
+                data, frames = pack_still(value, channel.shelf)
             except TypeError as error:
                 self._fail(ticket, error)
                 return

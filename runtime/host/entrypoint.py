@@ -72,7 +72,7 @@ class Entrypoint:
             elif type(value) in PLAIN:
                 channel.post((m.RESULT, call, value))
             else:
-                data, frames = pack_still(value)
+                data, frames = pack_still(value, channel.shelf)
                 channel.post((m.RESULT_PACKED, call, data, len(frames)), frames)
         except Exception as error:
             self.failed(ticket, error)

@@ -139,7 +139,9 @@ class Host:
             if hello[0] != m.HELLO:
                 return None  # of a caller that was declared gone
             is_peer = identity[:1] == b"h"
-            channel = Channel(self, RouterExit(self._router, identity), is_peer=is_peer)
+            channel = Channel(
+                self, RouterExit(self._router, identity), is_peer=is_peer, shelf=self.caller.shelf
+            )
             if hello[1] == m.VERSION:
                 self._channels[identity] = channel
                 channel.post((m.WELCOME, 0))
@@ -271,6 +273,9 @@ class Host:
 
     def _deliver_packed(self, channel: Channel, message: Message, frames: Sequence[Frame]) -> None:
         _, call, target, method, data, _ = message
+        if self.closed or (self.leaving and not channel.is_peer):
+            channel.post((m.REFUSED, call))  # unread: its large buffers are for the next host
+            return
         try:
             args, kwargs = unpack(data, frames)
         except BaseException as cause:  # their types may not be importable here

@@ -29,6 +29,7 @@ from runtime.host.script import load_script
 from runtime.roster import Roster, endpoint
 from runtime.wire.caller import Caller, identity_of
 from runtime.wire.listener import Listener, bind
+from runtime.wire.shelf import Shelf
 from workers.current import set_default_env
 from workers.errors import ScriptError
 
@@ -90,7 +91,8 @@ async def _main(
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     roster = Roster.open(directories.roster)
     name = identity_of("h", number, secrets.token_bytes(8))
-    caller = Caller(loop, roster, directories.run, context, name, own_host=number)
+    shelf = Shelf(directories.shelf, name.decode())
+    caller = Caller(loop, roster, directories.run, context, name, shelf=shelf, own_host=number)
     bindings = Bindings(worker.config, directories.data)
     set_default_env(Env(bindings, caller))
     for entry in worker.path:

@@ -29,6 +29,7 @@ from runtime.supervisor.overruns import Overruns
 from runtime.supervisor.reload import Reload
 from runtime.supervisor.restarts import CRASHES, QUICK, Restarts
 from runtime.supervisor.trial import run_trial
+from runtime.wire.shelf import sweep
 
 if TYPE_CHECKING:
     import signal
@@ -226,7 +227,7 @@ class Supervisor:
             self._overruns.forget(child)
             self._strike_off(child, in_order=in_order)
         if child.name:
-            self._tell_all("gone", child.name)
+            self._gone(child.name)
         if self._stopping:
             self._look_at_leaving()
         elif child.kind == "trial":
@@ -409,12 +410,18 @@ class Supervisor:
                 elif verb == "finish":
                     self._stop()
 
+    def _gone(self, name: str) -> None:
+        """Have everybody forget a process that called hosts, and sweep what it left."""
+        self._tell_all("gone", name)
+        if self._directories.shelf is not None:
+            sweep(self._directories.shelf, name)
+
     def _client_gone(self, connection: socket.socket) -> None:
         self._loop.forget(connection)
         connection.close()
         name = self._clients.pop(connection)
         if name:
-            self._tell_all("gone", name)
+            self._gone(name)
         if connection is self._parent:
             self._stop_at_once()  # the program that embeds this instance is dead, or in a hurry
 

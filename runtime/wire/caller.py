@@ -14,7 +14,7 @@ import zmq
 from runtime.ids import host_of, slot_of
 from runtime.roster import End, Roster, State, describe_loss, endpoint
 from runtime.wire import messages as m
-from runtime.wire.codec import decode, encode, parcel
+from runtime.wire.codec import SOCKET, decode, encode, parcel
 from runtime.wire.link import Link, Reply
 from runtime.wire.listener import readable
 from workers.body import take_content
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from runtime.wire.codec import Frame, Parcel
     from runtime.wire.link import Carrier, Waiter
     from runtime.wire.messages import Batch, Message, Target
+    from runtime.wire.shelf import Shelf
     from workers import Request
 
 DRAIN = 64
@@ -125,6 +126,7 @@ class Caller:
         context: zmq.Context[zmq.Socket[bytes]],
         identity: bytes,
         *,
+        shelf: Shelf = SOCKET,
         own_host: int = -1,
     ) -> None:
         self._own_host = own_host
@@ -136,6 +138,7 @@ class Caller:
         self._dialers: dict[int, Dialer] = {}
         self._refusal = ""  # why no new call is taken
         self._closed = False
+        self.shelf = shelf
         self.links = [Link(host, loop) for host in range(roster.hosts)]
 
     def link_of(self, target: Target | None) -> Link:
@@ -158,9 +161,11 @@ class Caller:
         """
         if self._refusal:
             raise RuntimeClosed(self._refusal)
-        kind, first, second, frames = parcel(args, kwargs)
+        link = self.link_of(target)
+        shelf = SOCKET if link.host == self._own_host else self.shelf
+        kind, first, second, frames = parcel(args, kwargs, shelf)
         reply = Reply(loop=self._loop)
-        number = self.link_of(target).number(reply)
+        number = link.number(reply)
         return reply, (kind, number, target, method, first, second), frames
 
     def post(self, waiter: Waiter, target: Target | None, method: str, ready: Parcel) -> None:

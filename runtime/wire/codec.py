@@ -3,7 +3,7 @@
 Plain immutable values ride in the batch as they are. Everything else is pickled at once, when
 the call is made or its result is returned, so that a later change of a list by its owner is never
 seen on the other side: arguments and results are values. Buffers of 64 KiB and more (NumPy
-arrays, pickle protocol 5) travel as frames of their own.
+arrays, pickle protocol 5) travel as frames of their own, large ones through shared memory (`shelf`).
 
 Exceptions travel by their state and not by their constructor, so that they keep type, attributes and
 message whatever their constructor takes. One that cannot be had on the other side, or that would act
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import cloudpickle
 
 from runtime.wire.messages import CALL, CALL_PACKED
+from runtime.wire.shelf import OUT_OF_BAND, Shelf, buffers_of
 from workers.errors import RemoteError, RoostError, WireError, attach_remote
 
 if TYPE_CHECKING:
@@ -36,10 +37,10 @@ PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 _NAMES = frozenset({str})
 _FACTS = ("retryable", "overloaded", "durable_object_reset")
 
-OUT_OF_BAND = 64 * 1024
-"""Buffers of so many bytes travel beside the batch, not in it."""
+SOCKET = Shelf(None, "")
+"""For what stays within the process: large buffers are copied once, into frames."""
 
-Frame: TypeAlias = bytes | pickle.PickleBuffer
+Frame: TypeAlias = bytes
 Parcel: TypeAlias = "tuple[int, Any, Any, Sequence[Frame]]"
 
 
@@ -116,13 +117,13 @@ def _dumps(value: object, in_band: Callable[[pickle.PickleBuffer], bool] | None 
         return file.getvalue()
 
 
-def pack_still(value: object) -> tuple[bytes, list[Frame]]:
+def pack_still(value: object, shelf: Shelf) -> tuple[bytes, list[Frame]]:
     """Pickle like `pack`, with large buffers copied: their owner may change them before they leave."""
     data, buffers = pack(value)
-    return data, [bytes(buffer.raw()) for buffer in buffers]
+    return data, [shelf.frame(buffer.raw()) for buffer in buffers]
 
 
-def parcel(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Parcel:
+def parcel(args: tuple[Any, ...], kwargs: dict[str, Any], shelf: Shelf) -> Parcel:
     """Make the arguments of a call ready to be sent, as they are now.
 
     Returns the message's kind, its last two fields, and its large buffers. Raises TypeError when
@@ -133,13 +134,13 @@ def parcel(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Parcel:
         or (PLAIN.issuperset(map(type, kwargs.values())) and _NAMES.issuperset(map(type, kwargs)))
     ):
         return CALL, args, kwargs or None, ()
-    data, frames = pack_still((args, kwargs))
+    data, frames = pack_still((args, kwargs), shelf)
     return CALL_PACKED, data, len(frames), frames
 
 
-def unpack(data: bytes, buffers: Sequence[Frame]) -> Any:
+def unpack(data: bytes, frames: Sequence[Frame]) -> Any:
     """Return a packed value. Arrays over received buffers are read-only."""
-    return pickle.loads(data, buffers=buffers)
+    return pickle.loads(data, buffers=buffers_of(frames)) if frames else pickle.loads(data)
 
 
 def pack_error(error: BaseException, object_id: bytes | None, *, remote: bool = True) -> bytes:
