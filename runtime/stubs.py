@@ -23,12 +23,22 @@ class Calls(Protocol):
     """What a stub needs of the process it lives in."""
 
     def call(
-        self, target: Target | None, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        target: Target | None,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        timeout: float | None = None,
     ) -> Any:
         """Call a method: the result, or an awaitable of it."""
 
     def submit(
-        self, target: Target | None, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        target: Target | None,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        timeout: float | None = None,
     ) -> Any:
         """Call a method without waiting: a future of the result."""
 
@@ -39,12 +49,15 @@ class Calls(Protocol):
 class Method:
     """A method of a remote object. Call it, or `submit` to get a future instead of the result."""
 
-    __slots__ = ("_calls", "_name", "_target")
+    __slots__ = ("_calls", "_name", "_target", "_timeout")
 
-    def __init__(self, calls: Calls, target: Target | None, name: str) -> None:
+    def __init__(
+        self, calls: Calls, target: Target | None, name: str, timeout: float | None = None
+    ) -> None:
         self._calls = calls
         self._target = target
         self._name = name
+        self._timeout = timeout
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the method.
@@ -52,12 +65,31 @@ class Method:
         Arguments and result are copied, never shared: anything that pickles. Raises what the
         method raised, with the remote traceback; HostLost (`.retryable`) when its host died
         meanwhile; Overloaded (`.overloaded`) when too many calls wait for the object.
+
+        A method that is a generator streams its items: iterate over the call, with `for` or, in
+        asyncio code, `async for`. The generator is held back while its items are not read, and
+        closed when the iteration ends early.
         """
-        return self._calls.call(self._target, self._name, args, kwargs)
+        return self._calls.call(self._target, self._name, args, kwargs, self._timeout)
 
     def submit(self, *args: Any, **kwargs: Any) -> Any:
         """Call the method and return a future at once; calls made so are sent in batches."""
-        return self._calls.submit(self._target, self._name, args, kwargs)
+        return self._calls.submit(self._target, self._name, args, kwargs, self._timeout)
+
+    def options(self, *, timeout: float | None = None) -> Method:
+        """Return the method with a time limit for its calls, in seconds; None has no limit.
+
+        A call that is not answered in time raises DeadlineExceeded, which is a TimeoutError, and is
+        cancelled at the object. A coroutine is cancelled where it waits; a plain method runs on,
+        and its result is dropped.
+        """
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"a timeout is a positive number of seconds, not {timeout!r}")
+        return Method(self._calls, self._target, self._name, timeout)
+
+    def with_timeout(self, seconds: float) -> Method:
+        """Return the method with a time limit: `options(timeout=seconds)`."""
+        return self.options(timeout=seconds)
 
     def __repr__(self) -> str:
         return f"<method {self._name} of a stub>"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ConfigError",
     "DataDirInUse",
+    "DeadlineExceeded",
     "HostLost",
     "InvalidId",
     "KVError",
@@ -109,6 +110,10 @@ class HostLost(RoostError):
     """The process that ran the object died during the call; another one takes its place."""
 
     retryable = True
+
+
+class DeadlineExceeded(RoostError, TimeoutError):
+    """The call was not answered within the time that its caller gave it."""
 
 
 class RemoteError(RoostError):

@@ -26,12 +26,13 @@ from runtime.client.options import options
 from runtime.host.host import LANE
 from runtime.status import HostStatus, status_of
 from runtime.wire.codec import parcel
+from runtime.wire.items import RemoteItems
 from workers import Request, Response
 from workers.body import take_content
 from workers.errors import RuntimeClosed
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping, Sequence
+    from collections.abc import Coroutine, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from runtime.storage import ObjectRecord
@@ -63,7 +64,12 @@ class Pending(Future[Any]):
         return True
 
     def set_result(self, result: Any) -> None:
-        """Take the result, unless another thread has just cancelled the wait."""
+        """Take the result, unless another thread has just cancelled the wait.
+
+        The items of a generator become an iterator that blocks.
+        """
+        if isinstance(result, RemoteItems):
+            result = self._calls.blocking(result)
         with contextlib.suppress(InvalidStateError):
             super().set_result(result)
 
@@ -90,14 +96,19 @@ class Calls:
             lambda: connection.ending if connection.ended.done() else "",
         )
         self._lock = threading.Lock()
-        self._queue: deque[tuple[Pending, Target | None, str, Parcel]] = deque()
+        self._queue: deque[tuple[Pending, Target | None, str, Parcel, float | None]] = deque()
         self._scheduled = False
         self._under_way = 0
         self.refusal = ""
         """Why no calls can be made any more, when that is so."""
 
     def call(
-        self, target: Target | None, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        target: Target | None,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        timeout: float | None = None,
     ) -> Any:
         """Call a method and wait for its result."""
         self.refuse_waiting()
@@ -108,12 +119,12 @@ class Calls:
             try:
                 if self.refusal:
                     raise RuntimeClosed(self.refusal)
-                return lane.call(target, method, ready)
+                return lane.call(target, method, ready, timeout)
             except NotStarted:
                 pass
             finally:
                 lane.lock.release()
-        pending = self._send(target, method, ready)
+        pending = self._send(target, method, ready, timeout)
         try:
             return pending.result()
         except BaseException:
@@ -121,18 +132,25 @@ class Calls:
             raise
 
     def submit(
-        self, target: Target | None, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        target: Target | None,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        timeout: float | None = None,
     ) -> Pending:
         """Call a method; the future has its result."""
-        return self._send(target, method, parcel(args, kwargs, self._connection.shelf))
+        return self._send(target, method, parcel(args, kwargs, self._connection.shelf), timeout)
 
-    def _send(self, target: Target | None, method: str, ready: Parcel) -> Pending:
+    def _send(
+        self, target: Target | None, method: str, ready: Parcel, timeout: float | None
+    ) -> Pending:
         if self.refusal:
             raise RuntimeClosed(self.refusal)
         pending = Pending(self)
         with self._lock:
             self._under_way += 1
-            self._queue.append((pending, target, method, ready))
+            self._queue.append((pending, target, method, ready, timeout))
             if not self._scheduled:
                 # In this order, so that Ctrl-C between the two leaves nothing unsent.
                 self._loop.call_soon_threadsafe(self._post)
@@ -142,16 +160,18 @@ class Calls:
 
     def _post(self) -> None:
         """Send what was submitted, in order. In the loop's thread."""
-        post = self._connection.caller.post
+        caller = self._connection.caller
         while True:
             with self._lock:
                 queue, self._queue = self._queue, deque()
                 if not queue:
                     self._scheduled = False
                     return
-            for pending, target, method, ready in queue:
+            for pending, target, method, ready, timeout in queue:
                 if not pending.done():
-                    post(pending, target, method, ready)
+                    caller.post(pending, target, method, ready)
+                    if timeout is not None:
+                        caller.deadlines.add(pending, timeout, target, method)
 
     def _ended(self, _: Future[Any]) -> None:
         with self._lock:
@@ -161,6 +181,19 @@ class Calls:
         """Tell the host that nobody waits for a call."""
         if pending.link is not None:
             self._loop.call_soon_threadsafe(pending.link.cancelled, pending.call)
+
+    def blocking(self, items: RemoteItems) -> Iterator[Any]:
+        """Iterate over items that arrive in the loop's thread."""
+        try:
+            while True:
+                step = asyncio.run_coroutine_threadsafe(_next(items), self._loop)
+                more = step.result()
+                if more is None:
+                    return
+                yield from more
+        finally:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                asyncio.run_coroutine_threadsafe(items.aclose(), self._loop)
 
     def fetch(self, target: Target | None, request: Request) -> Response:
         """Send a request and wait for the response, whole."""
@@ -208,6 +241,13 @@ class Calls:
     def close(self) -> None:
         """Close the lane, when its thread has left it."""
         self._lane.close()
+
+
+async def _next(items: RemoteItems) -> list[Any] | None:
+    """Return the items that are there, at least one; None at the end."""
+    async for item in items:
+        return [item, *items.take()]
+    return None
 
 
 class Runtime:

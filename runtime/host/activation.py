@@ -26,6 +26,7 @@ from runtime.host.flow import Flow
 from runtime.host.gates import InputGate, OutputGate
 from runtime.wire import messages as m
 from runtime.wire.codec import PLAIN, pack_error, pack_still
+from runtime.wire.items import GENERATORS, pieces
 from runtime.wire.shelf import discard
 from workers import Response
 from workers.body import take_content
@@ -101,6 +102,8 @@ class Answer(NamedTuple):
         message = self.message
         if message[0] == m.RESPONSE and isinstance(message[5], int):
             self.channel.streams.stop(message[5])
+        elif message[0] == m.ITEMS:
+            self.channel.streams.stop(message[2])
         discard(self.frames)
         self.channel.post((m.ERROR, message[1], pack_error(error, None, remote=False)))
 
@@ -170,7 +173,7 @@ class Activation:
         self.gate = InputGate(host.loop.create_future)
         self.output: OutputGate[Said] = OutputGate()
         self.flows: set[Flow] = set()
-        """Bodies of ended events that were not yet read to their end."""
+        """Bodies and generators of ended events that were not yet read to their end."""
         self.reset_by: ObjectReset | None = None
         self.touched = 0.0
         self.storage: ObjectStorage = host.storage_for(self)
@@ -292,6 +295,9 @@ class Activation:
                 channel.post((m.RESULT, call, value))
             else:
                 self._say(Answer(channel, (m.RESULT, call, value), ()))
+        elif type(value) in GENERATORS:
+            number = Flow(self, pieces(value)).start(channel)
+            self._say(Answer(channel, (m.ITEMS, call, number), ()))
         else:
             try:
                 data, frames = pack_still(value, channel.shelf)
@@ -359,10 +365,15 @@ class Activation:
         keep(self.host, self._kept, awaitable, f"{self.class_name} {self.id}")
 
     def call(
-        self, target: Target | None, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        target: Target | None,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        timeout: float | None = None,
     ) -> Reply:
         """Call another object (or this one) in this object's name, behind its output gate."""
-        outgoing = Outgoing(*self.host.caller.prepare(target, method, args, kwargs))
+        outgoing = Outgoing(*self.host.caller.prepare(target, method, args, kwargs, timeout))
         self._say(outgoing)
         return outgoing.reply
 
@@ -388,6 +399,11 @@ class Activation:
             return
         for said in self.output.confirmed():
             said.leave()
+
+    @property
+    def raw_id(self) -> bytes:
+        """The object's id, 32 bytes."""
+        return self.id.raw
 
     @property
     def idle(self) -> bool:

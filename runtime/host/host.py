@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("roost.host")
 
 LANE: Final = b"+"
-"""Ends the name of a process' second connection, that of its blocking calls."""
+"""Stands in the names of a process' further connections, those of its blocking calls."""
 
 SLICE_NS: Final = 2_000_000
 """Nanoseconds of work between two looks at the sockets."""
@@ -158,13 +158,14 @@ class Host:
 
     def gone(self, identity: bytes) -> None:
         """Forget a caller that is no more: its streams break, its calls are cancelled."""
-        for name in (identity, identity + LANE):
-            self._strangers.pop(name, None)
-            channel = self._channels.pop(name, None)
-            if channel is not None:
-                channel.streams.lost(RuntimeClosed("the caller is gone"))
-                for cancel in list(channel.under_way.values()):
-                    cancel()
+        for known in (self._channels, self._strangers):
+            for name in [name for name in known if name.partition(LANE)[0] == identity]:
+                self._leave(known.pop(name))
+
+    def _leave(self, channel: Channel) -> None:
+        channel.streams.lost(RuntimeClosed("the caller is gone"))
+        for cancel in list(channel.under_way.values()):
+            cancel()
 
     # --- work ------------------------------------------------------------------------------------
 
@@ -302,6 +303,10 @@ class Host:
             cancel = channel.under_way.get(message[1])
             if cancel is not None:
                 cancel()
+        elif kind == m.LEAVE:
+            left = [name for name, its in self._channels.items() if its is channel]
+            for name in left:
+                self._leave(self._channels.pop(name))
         elif kind != m.HELLO:
             channel.streams.handle(message)
 

@@ -15,6 +15,7 @@ from runtime.ids import host_of, slot_of
 from runtime.roster import End, Roster, State, describe_loss, endpoint
 from runtime.wire import messages as m
 from runtime.wire.codec import SOCKET, decode, encode, parcel
+from runtime.wire.deadlines import Deadlines
 from runtime.wire.link import Link, Reply
 from runtime.wire.listener import readable
 from workers.body import take_content
@@ -139,6 +140,7 @@ class Caller:
         self._refusal = ""  # why no new call is taken
         self._closed = False
         self.shelf = shelf
+        self.deadlines = Deadlines(loop)
         self.links = [Link(host, loop) for host in range(roster.hosts)]
 
     def link_of(self, target: Target | None) -> Link:
@@ -154,6 +156,7 @@ class Caller:
         method: str,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        timeout: float | None = None,
     ) -> tuple[Reply, Message, Sequence[Frame]]:
         """Build a call from values as they are now; `reply.link.post_call` sends it.
 
@@ -166,6 +169,8 @@ class Caller:
         kind, first, second, frames = parcel(args, kwargs, shelf)
         reply = Reply(loop=self._loop)
         number = link.number(reply)
+        if timeout is not None:
+            self.deadlines.add(reply, timeout, target, method)
         return reply, (kind, number, target, method, first, second), frames
 
     def post(self, waiter: Waiter, target: Target | None, method: str, ready: Parcel) -> None:
@@ -184,10 +189,11 @@ class Caller:
         method: str,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        timeout: float | None = None,
     ) -> Reply:
         """Call a method. The future has its result, or the exception that it raised."""
-        reply, message, buffers = self.prepare(target, method, args, kwargs)
-        reply.link.post_call(reply, message, buffers)
+        reply, message, frames = self.prepare(target, method, args, kwargs, timeout)
+        reply.link.post_call(reply, message, frames)
         return reply
 
     submit = call

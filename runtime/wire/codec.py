@@ -93,18 +93,21 @@ def _rebuild(
     return error
 
 
-def pack(value: object) -> tuple[bytes, list[pickle.PickleBuffer]]:
-    """Pickle any value, large buffers apart. Raises TypeError, naming the type, if it cannot."""
+def pack(value: object, *, in_band: bool = False) -> tuple[bytes, list[pickle.PickleBuffer]]:
+    """Pickle any value, large buffers apart unless `in_band`.
+
+    Raises TypeError, naming the type, if it cannot be pickled.
+    """
     buffers: list[pickle.PickleBuffer] = []
 
-    def in_band(buffer: pickle.PickleBuffer) -> bool:
+    def keep(buffer: pickle.PickleBuffer) -> bool:
         large = buffer.raw().nbytes >= OUT_OF_BAND
         if large:
             buffers.append(buffer)
         return not large
 
     try:
-        return _dumps(value, in_band), buffers
+        return _dumps(value, None if in_band else keep), buffers
     except Exception as cause:
         raise TypeError(
             f"{type(value).__name__} cannot be sent to another process: {cause}"

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from runtime.wire import messages as m
 from runtime.wire.codec import unpack, unpack_error
+from runtime.wire.items import RemoteItems
 from runtime.wire.shelf import discard as discard_frames
 from runtime.wire.streams import Inflow, Streams
 from workers.errors import HostLost, Overloaded, RuntimeClosed
 from workers.response import response_from_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from runtime.wire.codec import Frame
     from runtime.wire.messages import Batch, Message, Target
@@ -43,6 +44,20 @@ class Reply(asyncio.Future[Any]):
     __slots__ = ("call", "link")
     call: int
     link: Link
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        """Iterate over the items of a method that is a generator."""
+        return self._items()
+
+    async def _items(self) -> AsyncIterator[Any]:
+        items = await self
+        if not isinstance(items, RemoteItems):
+            raise TypeError(f"the method returned {type(items).__name__}, and no generator")
+        try:
+            async for item in items:
+                yield item
+        finally:
+            await items.aclose()
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Cancel the wait, and tell the host that nobody waits any more."""
@@ -226,6 +241,9 @@ class Link:
             elif kind == m.RESPONSE:
                 entry = unanswered.pop(message[1], None)
                 self._set_response(None if entry is None else entry[0], message)
+            elif kind == m.ITEMS:
+                entry = unanswered.pop(message[1], None)
+                self._set_items(None if entry is None else entry[0], message[2])
             elif kind == m.REFUSED:
                 self._hold(message[1])
             elif kind == m.GOODBYE:
@@ -243,6 +261,13 @@ class Link:
             reply.set_result(response_from_parts(status, status_text, headers, body))
         elif isinstance(body, Inflow):
             body.close()
+
+    def _set_items(self, reply: Waiter | None, number: int) -> None:
+        inflow = self.streams.receive(number)
+        if reply is not None and not reply.done():
+            reply.set_result(RemoteItems(inflow))
+        else:
+            inflow.close()
 
     def _hold(self, call: int) -> None:
         """Keep a refused call, and all calls after it, for the next generation."""
