@@ -96,10 +96,15 @@ class Connection:
         self.caller.close(why)
 
     async def finish(self) -> None:
-        """End the instance, if this program started it, when what is under way has ended."""
+        """End the instance, if this program started it, when what is under way has ended.
+
+        Streams break: who would read them?
+        """
         if self._instance.process is None or self.ended.done():
             return
         self.caller.refuse("the runtime is closed")
+        for link in self.caller.links:
+            link.streams.stop_reading(RuntimeClosed("the runtime was closed"))
         grace = self.bindings.config.limits.grace_s
         if waiting := self.caller.unanswered():
             await asyncio.wait([*map(_as_future, waiting), self.ended], timeout=grace)

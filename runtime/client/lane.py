@@ -13,6 +13,7 @@ import threading
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import zmq
 
@@ -64,6 +65,7 @@ class Lane:
         self._sockets: dict[int, tuple[int, zmq.Socket[bytes]]] = {}
         self._number = 0
         self._opened = 0
+        self._items: WeakSet[LaneItems] = WeakSet()
 
     def call(self, target: Target, method: str, ready: Parcel, timeout: float | None = None) -> Any:
         """Call and wait. The lock must be held.
@@ -135,7 +137,9 @@ class Lane:
                 elif message[0] == m.ITEMS:
                     del self._sockets[host]
                     lost_how = partial(self._lost, host, generation, target, method)
-                    return LaneItems(socket, message[2], lost_how)
+                    items = LaneItems(socket, message[2], lost_how)
+                    self._items.add(items)
+                    return items
                 else:
                     return _value(message, frames[at:])
                 at += count
@@ -175,6 +179,11 @@ class Lane:
         _, socket = self._sockets.pop(host, (0, None))
         if socket is not None:
             socket.close(linger=0)
+
+    def stop_reading(self) -> None:
+        """Break the streams that are being read."""
+        for items in list(self._items):
+            items.fail(RuntimeClosed("the runtime was closed"))
 
     def close(self) -> None:
         """Close all sockets, when no thread uses them: a call ends soon after the instance has.

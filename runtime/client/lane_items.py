@@ -75,9 +75,8 @@ class LaneItems:
 
     def _leave(self, socket: zmq.Socket[bytes]) -> None:
         self._socket = None
-        with contextlib.suppress(zmq.ZMQError):  # the runtime was closed, and all sockets with it
-            socket.send(encode([(m.LEAVE,)]))
-            socket.close(linger=200)
+        socket.send(encode([(m.LEAVE,)]))
+        socket.close(linger=200)
 
     def close(self) -> None:
         """End the generator, and give the connection up."""
@@ -86,5 +85,12 @@ class LaneItems:
         if socket is not None:
             self._leave(socket)  # which ends the streams of the connection
 
+    def fail(self, error: BaseException) -> None:
+        """End the generator; who reads on gets an error."""
+        if self._socket is not None:
+            self._error = error
+            self.close()
+
     def __del__(self) -> None:
-        self.close()
+        with contextlib.suppress(Exception):  # also at the end of the interpreter
+            self.close()

@@ -186,6 +186,8 @@ class Calls:
         """Iterate over items that arrive in the loop's thread."""
         try:
             while True:
+                if self._loop.is_closed():
+                    raise RuntimeClosed("the runtime was closed")
                 step = asyncio.run_coroutine_threadsafe(_next(items), self._loop)
                 more = step.result()
                 if more is None:
@@ -193,7 +195,7 @@ class Calls:
                 yield from more
         finally:
             with contextlib.suppress(RuntimeError):  # the loop is closed
-                asyncio.run_coroutine_threadsafe(items.aclose(), self._loop)
+                self._loop.call_soon_threadsafe(items.close)
 
     def fetch(self, target: Target | None, request: Request) -> Response:
         """Send a request and wait for the response, whole."""
@@ -237,6 +239,10 @@ class Calls:
             raise RuntimeError(
                 "a callback of a submitted call cannot wait for another call: submit() that one too"
             )
+
+    def stop_reading(self) -> None:
+        """Break the streams that are being read, so that their writers end."""
+        self._lane.stop_reading()
 
     def close(self) -> None:
         """Close the lane, when its thread has left it."""
@@ -374,6 +380,7 @@ class Runtime:
             self._closed = True
         atexit.unregister(self.close)
         self._calls.refusal = "the runtime is closed"
+        self._calls.stop_reading()
         try:
             self._in_loop(self._connection.finish())
         finally:

@@ -120,13 +120,13 @@ def _dumps(value: object, in_band: Callable[[pickle.PickleBuffer], bool] | None 
         return file.getvalue()
 
 
-def pack_still(value: object, shelf: Shelf) -> tuple[bytes, list[Frame]]:
+def pack_still(value: object, shelf: Shelf = SOCKET) -> tuple[bytes, list[Frame]]:
     """Pickle like `pack`, with large buffers copied: their owner may change them before they leave."""
     data, buffers = pack(value)
     return data, [shelf.frame(buffer.raw()) for buffer in buffers]
 
 
-def parcel(args: tuple[Any, ...], kwargs: dict[str, Any], shelf: Shelf) -> Parcel:
+def parcel(args: tuple[Any, ...], kwargs: dict[str, Any], shelf: Shelf = SOCKET) -> Parcel:
     """Make the arguments of a call ready to be sent, as they are now.
 
     Returns the message's kind, its last two fields, and its large buffers. Raises TypeError when

@@ -12,6 +12,7 @@ import asyncio
 import pickle
 import time
 from collections import deque
+from sys import getsizeof
 from types import AsyncGeneratorType, GeneratorType, coroutine
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
@@ -29,6 +30,8 @@ Items: TypeAlias = "GeneratorType[Any, None, Any] | AsyncGeneratorType[Any, None
 
 PIECE_NS = 2_000_000
 PIECE_ITEMS = 1024
+PIECE_BYTES = 256 * 1024
+"""When a piece is full: by time, number, and about the bytes of its items."""
 
 _LENGTH_BYTES = 8
 
@@ -36,6 +39,7 @@ _LENGTH_BYTES = 8
 async def pieces(items: Items) -> AsyncIterator[bytes]:
     """Yield the pieces of a generator; closes it at the end. Raises what it raises."""
     batch: list[Any] = []
+    size = 0
     began = time.monotonic_ns()
     clock = time.monotonic_ns
     waits = isinstance(items, AsyncGeneratorType)
@@ -58,9 +62,11 @@ async def pieces(items: Items) -> AsyncIterator[bytes]:
                     batch.append(next(items))  # type: ignore[arg-type]
             except (StopIteration, StopAsyncIteration):
                 break
-            if len(batch) == PIECE_ITEMS or clock() - began > PIECE_NS:
+            size += getsizeof(batch[-1])
+            if len(batch) == PIECE_ITEMS or size > PIECE_BYTES or clock() - began > PIECE_NS:
                 yield _piece(batch)
                 batch = []
+                size = 0
                 await asyncio.sleep(0)  # others get their turn
                 began = clock()
         if batch:
@@ -133,7 +139,8 @@ class Pieces:
 class RemoteItems:
     """The items of a remote generator: an asynchronous iterator.
 
-    To end the generator early, close the iterator or drop it. Raises what the generator raised, after the items before it; HostLost when its host died.
+    To end the generator early, close the iterator or drop it. Raises what the generator raised,
+    after the items before it; HostLost when its host died.
     """
 
     __slots__ = ("_inflow", "_items", "_pieces")
@@ -157,7 +164,11 @@ class RemoteItems:
         self._items.clear()
         return items
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Say that no more is wanted; the generator is closed. Safe to call at any time."""
         self._items.clear()
         self._inflow.close()
+
+    async def aclose(self) -> None:
+        """Close, as asynchronous code does it."""
+        self.close()

@@ -298,6 +298,11 @@ class Streams:
         elif kind == m.STOP:
             self.stop(number)
 
+    def stop_reading(self, error: BaseException) -> None:
+        """Break every stream that this end reads, and tell their writers."""
+        for inflow in list(self._inflows.values()):
+            inflow.close(error)
+
     def lost(self, error: BaseException, *, keep_unread: bool = False) -> None:
         """Break every stream: the other end is gone.
 
