@@ -27,6 +27,8 @@ _MAGIC = b"roost-r1"
 _LAYOUT = 1
 _ROW = 128
 _FIGURES_AT = 64  # a cache line of its own: the halves have different writers
+_EVENT = struct.Struct("=QQ")  # the last two of the figures
+_EVENT_AT = _FIGURES_AT + _FIGURES.size - _EVENT.size
 
 
 class State(IntEnum):
@@ -36,6 +38,9 @@ class State(IntEnum):
     STARTING = 1
     UP = 2
     LEAVING = 3
+
+
+_UP = int(State.UP)
 
 
 class End(IntEnum):
@@ -113,6 +118,14 @@ class Roster:
         pid, generation, state, before = _IDENTITY.unpack_from(self._map, _ROW * (host + 1))
         return Identity(pid, generation, State(state), End(before))
 
+    def generation_up(self, host: int) -> int:
+        """Return the generation of a host that takes calls, 0 while there is none.
+
+        Asked before every blocking call: it takes a fifth of the time of `identity`.
+        """
+        _, generation, state, _ = _IDENTITY.unpack_from(self._map, _ROW * (host + 1))
+        return generation if state == _UP else 0
+
     def set_identity(self, host: int, identity: Identity) -> None:
         """Write who host number `host` is. Only the supervisor does."""
         _IDENTITY.pack_into(
@@ -149,6 +162,10 @@ class Roster:
             since,
             beat,
         )
+
+    def set_event(self, host: int, since: int, beat: int) -> None:
+        """Write what `figures` has of the work under way. Only that host does."""
+        _EVENT.pack_into(self._map, _ROW * (host + 1) + _EVENT_AT, since, beat)
 
     def close(self) -> None:
         """Unmap the table."""

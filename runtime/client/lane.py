@@ -19,7 +19,7 @@ import zmq
 
 from runtime.client.lane_items import LaneItems
 from runtime.ids import host_of, slot_of
-from runtime.roster import Roster, State, describe_loss, endpoint
+from runtime.roster import Roster, describe_loss, endpoint
 from runtime.wire import messages as m
 from runtime.wire.codec import decode, encode, unpack, unpack_error
 from runtime.wire.deadlines import exceeded
@@ -75,12 +75,12 @@ class Lane:
         due = None if timeout is None else (time.monotonic() + timeout, timeout)
         roster = self._roster
         host = host_of(slot_of(target[1], roster.slots), roster.hosts)
-        identity = roster.identity(host)
-        generation, socket = self._sockets.get(host, (0, None))
-        if identity.state != State.UP:
+        up = roster.generation_up(host)
+        if not up:
             raise NotStarted
-        if socket is None or identity.generation != generation:
-            socket = self._connect(host, identity.generation)
+        generation, socket = self._sockets.get(host, (0, None))
+        if socket is None or up != generation:
+            socket = self._connect(host, up)
         kind, first, second, frames = ready
         self._number = number = self._number + 1
         batch = encode([(kind, number, target, method, first, second)])
@@ -89,7 +89,7 @@ class Lane:
         else:
             socket.send(batch)
         try:
-            return self._wait(socket, number, host, identity.generation, target, method, due)
+            return self._wait(socket, number, host, up, target, method, due)
         except BaseException as stop:
             # Ctrl-C, or its time is over: nobody waits for this call any more.
             if isinstance(stop, DeadlineExceeded) or not isinstance(stop, Exception):

@@ -201,6 +201,11 @@ class Link:
         self._sent = self._numbers
         self._carrier.send(out, frames)
 
+    @property
+    def has_gathered(self) -> bool:
+        """Whether something waits for the end of the tick."""
+        return bool(self._out)
+
     def connected(self, generation: int, carrier: Carrier) -> None:
         """Start sending to a new generation, first what waited for it."""
         self.generation = generation

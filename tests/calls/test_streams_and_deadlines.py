@@ -99,7 +99,8 @@ def source(rt, request):
 def shelf_files():
     return [
         file
-        for folder in Path("/dev/shm").glob(f"roost-{os.getuid()}-*")
+        for folder in Path("/dev/shm").glob("*-*")
+        if folder.is_dir()
         for file in folder.iterdir()
         if f"c{os.getpid()}-" in file.name
     ]
