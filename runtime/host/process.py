@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import faulthandler
 import gc
 import os
 import secrets
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
 FAILED_TO_START = 3
 """Exit code of a host that cannot start, so that it is not simply started again."""
 
+WHERE = signal.SIGXCPU
+"""A host that is sent this signal writes the traceback of its running code to standard error."""
+
 _PR_SET_PDEATHSIG = 1
 _LOOK_SECONDS = 0.005
 
@@ -68,6 +72,8 @@ def run_host(
     """Be a host until told to stop. Called in the forked process; never returns an error."""
     die_with(supervisor)
     ignore_terminal()
+    # Not a handler in Python: that would wait for the C code which may be what takes so long.
+    faulthandler.register(WHERE, all_threads=False)
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
