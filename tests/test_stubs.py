@@ -17,12 +17,12 @@ class Calls:
     def __init__(self):
         self.made = []
 
-    def call(self, target, method, args, kwargs):
-        self.made.append(("call", target, method, args, kwargs))
+    def call(self, target, method, args, kwargs, timeout=None):
+        self.made.append(("call", target, method, args, kwargs, timeout))
         return "called"
 
-    def submit(self, target, method, args, kwargs):
-        self.made.append(("submit", target, method, args, kwargs))
+    def submit(self, target, method, args, kwargs, timeout=None):
+        self.made.append(("submit", target, method, args, kwargs, timeout))
         return "submitted"
 
     def fetch(self, target, request):
@@ -139,8 +139,8 @@ def test_any_other_attribute_is_a_method_of_the_object(rooms, calls):
     assert stub.score.submit(3) == "submitted"
     target = ("Room", stub.id.raw, "a")
     assert calls.made == [
-        ("call", target, "score", ([1],), {"by": 2}),
-        ("submit", target, "score", (3,), {}),
+        ("call", target, "score", ([1],), {"by": 2}, None),
+        ("submit", target, "score", (3,), {}, None),
     ]
     assert stub.score is stub.score
     assert calls.made[0][1] is calls.made[1][1]  # a batch holds it once
@@ -180,3 +180,18 @@ def test_a_stub_can_be_looked_at_without_calling(rooms, calls):
     assert not hasattr(stub, "__len__")
     assert isinstance(copy.copy(stub), DurableObjectStub)
     assert calls.made == []
+
+
+def test_a_time_limit_goes_with_the_calls_of_the_method_that_has_it(rooms, calls):
+    stub = rooms.getByName("a")
+    stub.score.with_timeout(2)()
+    stub.score.options(timeout=0.5).submit()
+    stub.score.options(timeout=None)()
+    stub.score()
+    assert [made[5] for made in calls.made] == [2, 0.5, None, None]
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+def test_a_time_limit_must_be_positive(rooms, seconds):
+    with pytest.raises(ValueError, match="positive"):
+        rooms.getByName("a").score.with_timeout(seconds)
