@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from runtime.directories import run_directory, shelf_directory
 from runtime.ids import NamespaceKey
 from runtime.kv import KVNamespace, Store, SyncKVNamespace, open_store
 from runtime.stubs import DurableObjectNamespace
@@ -59,8 +60,18 @@ class Bindings:
         if store is None:
             directory = kv_directory(self._data, namespace_id)
             directory.parent.mkdir(mode=0o700, exist_ok=True)
-            store = self._stores[namespace_id] = open_store(directory)
+            size = self.config.limits.kv_cache_bytes
+            cache = self._shelf if size else None
+            store = open_store(directory, cache=cache, cache_bytes=size)
+            self._stores[namespace_id] = store
         return store
+
+    def _shelf(self) -> Path | None:
+        """Where in shared memory the instance of now has its files; None when none runs."""
+        try:
+            return shelf_directory(run_directory(self._data))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def kv(
         self, name: str, confirm: Callable[[], Awaitable[None] | None] | None

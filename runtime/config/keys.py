@@ -24,6 +24,7 @@ ROOST: Final = frozenset(
         "grace_s",
         "hosts",
         "idle_s",
+        "kv_cache_bytes",
         "mailbox",
         "min_kv_ttl",
         "preload",

@@ -68,7 +68,7 @@ class Committer:
     """The writer thread of one namespace; see the module's text."""
 
     def __init__(
-        self, durable: DurableTier, clock: Callable[[], float], tier: ReadTier | None, name: str
+        self, durable: DurableTier, clock: Callable[[], float], tier: ReadTier, name: str
     ) -> None:
         self._durable = durable
         self._clock = clock
@@ -203,11 +203,9 @@ class Committer:
     def _commit(self, staged: dict[bytes, Staged]) -> None:
         writes = staged.values()
         with self._durable.lock():
-            if self._tier is not None:
-                self._tier.hold(staged.keys())
+            self._tier.hold(staged.keys())
             self._durable.commit(writes, self._clock())
-            if self._tier is not None:
-                self._tier.settle(writes)
+            self._tier.settle(writes)
 
 
 def _answer(batch: Sequence[Write], failures: dict[Write, BaseException]) -> None:

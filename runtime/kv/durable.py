@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import diskcache
 
 from runtime.kv.bytes_disk import BINARY, FILE_BYTES, BytesDisk
+from runtime.kv.forks import lock_for_forks
 from runtime.kv.tiers import Entry, Listed, Staged
 from runtime.kv.value_file import FOLDER, ValueFile, remove_orphan, sync_directory
 from runtime.kv.write_lock import write_lock
@@ -191,7 +191,8 @@ class DiskTier:
         self._clock = clock
         self._database = directory / "cache.db"
         self._disk = BytesDisk(str(directory), min_file_size=FILE_BYTES)
-        self._reading = threading.Lock()
+        self._reading = lock_for_forks()
+        self._writing = lock_for_forks()
         self._reader: sqlite3.Connection | None = None
         self._cache: _Cache | None = None
         self._connections: list[sqlite3.Connection] = []  # kept, so that a fork cannot close them
@@ -307,7 +308,8 @@ class DiskTier:
         When it raises, what was staged is gone, except where a row may name it after all.
         """
         try:
-            self._writer().write(writes, now)
+            with self._writing:
+                self._writer().write(writes, now)
         except BaseException:
             undecided = self._cache is not None and self._cache.undecided
             self.close_writer()  # rolls back; the next commit opens afresh
@@ -329,7 +331,7 @@ class DiskTier:
         """Remove some of what expired and of what crashes left; whether there is more to do."""
         if self._select(_EXPIRED, (now, 1)):
             try:
-                with self.lock():
+                with self.lock(), self._writing:
                     if self._writer().expire(now):
                         return True
             except BaseException:
@@ -347,6 +349,7 @@ class DiskTier:
 
     def close_writer(self) -> None:
         """Close the writing connection. On the thread that committed."""
-        cache, self._cache, self._connections = self._cache, None, []
-        if cache is not None:
-            cache.close()
+        with self._writing:
+            cache, self._cache, self._connections = self._cache, None, []
+            if cache is not None:
+                cache.close()

@@ -1,6 +1,6 @@
 """A KV namespace as one process has it open: the place where reads and writes find their tiers.
 
-Reads run on the thread that asks, first in the read tier if there is one, then on disk. Writes go to
+Reads run on the thread that asks, first in the shared cache if there is one, then on disk. Writes go to
 the namespace's writer thread. Any number of processes may have a namespace open, and any number of
 threads may use a store. A store survives a fork: the child opens everything anew at its first use,
 and never touches, not even to close, what its parent had open.
@@ -16,13 +16,19 @@ from weakref import WeakSet
 
 from runtime.kv.commit import Committer, Write
 from runtime.kv.durable import DiskTier
+from runtime.kv.shared_tier import SharedTier, Statistics
+from runtime.kv.trust import Trust
 from workers.errors import KVError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from runtime.kv.tiers import DurableTier, Entry, Listed, ReadTier
+    from runtime.kv.shared_tier import FindCache
+    from runtime.kv.tiers import DurableTier, Entry, Listed
+
+CACHE_BYTES = 256 * 1024 * 1024
+"""What the shared cache of an instance takes at most, unless configured otherwise."""
 
 _stores: WeakSet[Store] = WeakSet()
 _parents: list[object] = []  # what a parent had open, kept so that nothing closes it
@@ -37,19 +43,33 @@ class Store:
     clock: Callable[[], float]
     """The time in seconds since the epoch, by which keys expire."""
 
+    text: Callable[[str], str | None]
+    """Returns a key's value as text where the shared cache has it at once; None says nothing."""
+
     def __init__(
-        self, directory: Path, *, clock: Callable[[], float], tier: ReadTier | None
+        self,
+        directory: Path,
+        *,
+        clock: Callable[[], float],
+        cache: FindCache | None,
+        cache_bytes: int,
     ) -> None:
         self.directory = directory
         self.clock = clock
-        self._tier = tier
+        self._cache = cache
+        self._cache_bytes = cache_bytes
+        self._trust = Trust(directory)
+        self._tier: SharedTier
         self._durable: DurableTier
         self._committer: Committer
         self._begin()
         _stores.add(self)
 
     def _begin(self) -> None:
+        # Also in a forked child, where nothing may fail: so nothing is opened here.
         self._durable = DiskTier(self.directory, self.clock)
+        self._tier = SharedTier(self.directory, self._trust, self._cache, self._cache_bytes)
+        self.text = self._tier.text
         self._committer = Committer(self._durable, self.clock, self._tier, self.directory.name)
 
     def read(self, key: bytes) -> Entry | None:
@@ -58,10 +78,7 @@ class Store:
         Raises KVError when the disk cannot be read, or holds what Roost did not write.
         """
         try:
-            if self._tier is None:
-                entry = self._durable.read(key)
-            else:
-                entry = self._tier.read(key, self._durable.read)
+            entry = self._tier.read(key, self._durable.read)
         except (sqlite3.Error, OSError) as cause:
             raise KVError(f"KV GET failed: {cause}") from cause
         if entry is None or (entry.expires is not None and entry.expires <= self.clock()):
@@ -77,6 +94,10 @@ class Store:
             return self._durable.scan(lower, upper, limit, self.clock())
         except (sqlite3.Error, OSError) as cause:
             raise KVError(f"KV GET failed: {cause}") from cause
+
+    def statistics(self) -> Statistics:
+        """Return what the shared cache did for this process."""
+        return self._tier.statistics()
 
     def submit(self, *writes: Write) -> None:
         """Put writes in line; their futures are answered when they are durable, or failed.
@@ -109,17 +130,22 @@ class Store:
 
 
 def open_store(
-    directory: Path, *, clock: Callable[[], float] = time.time, tier: ReadTier | None = None
+    directory: Path,
+    *,
+    clock: Callable[[], float] = time.time,
+    cache: FindCache | None = None,
+    cache_bytes: int = CACHE_BYTES,
 ) -> Store:
     """Open the KV namespace that is kept in `directory`; creates it when there is none.
 
-    Raises KVError when that is not possible, or when a newer Roost made the namespace.
+    `cache` says which directory in shared memory the instance of now has, if one runs; whoever looks
+    there first makes the cache, of `cache_bytes` for all its namespaces. Raises KVError when that is not possible, or when a newer Roost made the namespace.
     """
     try:
         DiskTier(directory, clock).ensure()
+        return Store(directory, clock=clock, cache=cache, cache_bytes=cache_bytes)
     except (sqlite3.Error, OSError) as cause:
         raise KVError(f"the KV namespace {directory} cannot be opened: {cause}") from cause
-    return Store(directory, clock=clock, tier=tier)
 
 
 def _after_fork() -> None:

@@ -47,12 +47,28 @@ def fast_directory(tmp_path):
 
 
 @pytest.fixture
-def open_(directory):
+def shelf():
+    """The directory in shared memory of an instance."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        yield Path(directory)
+
+
+@pytest.fixture(params=["disk", "cache"])
+def cache(request):
+    """What promises hold with the shared cache and without it: what finds it, or None."""
+    if request.param == "disk":
+        return None
+    shelf = request.getfixturevalue("shelf")
+    return lambda: shelf
+
+
+@pytest.fixture
+def open_(directory, cache):
     """Open the store of a namespace; all are closed at the end."""
     stores = []
 
-    def open_store_(path=directory, **options):
-        store = open_store(path, **options)
+    def open_store_(path=directory, cache=cache, cache_bytes=1 << 24, **options):
+        store = open_store(path, cache=cache, cache_bytes=cache_bytes, **options)
         stores.append(store)
         return store
 

@@ -29,12 +29,18 @@ class Model(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.directory = tempfile.TemporaryDirectory()
+        self.shelf = tempfile.TemporaryDirectory(dir="/dev/shm")
         self.now = 1000.25
         self.open()
         self.entries = {}
 
     def open(self):
-        self.store = open_store(Path(self.directory.name) / "ns", clock=lambda: self.now)
+        self.store = open_store(
+            Path(self.directory.name) / "ns",
+            clock=lambda: self.now,
+            cache=lambda: Path(self.shelf.name),
+            cache_bytes=1 << 20,
+        )
         self.kv = SyncKVNamespace(self.store, min_ttl=1)
 
     def present(self):
@@ -72,8 +78,10 @@ class Model(RuleBasedStateMachine):
     @rule(name=names)
     def get(self, name):
         value, metadata, _ = self.present().get(name, (None, None, None))
-        found = self.kv.get_with_metadata(name, "bytes")
-        assert (found.value, found.metadata) == (value, metadata)
+        for _ in "twice":  # from the disk, and from the cache
+            found = self.kv.get_with_metadata(name, "bytes")
+            assert (found.value, found.metadata) == (value, metadata)
+            assert self.kv.get(name) == (None if value is None else value.decode(errors="replace"))
 
     @rule(prefix=prefixes, limit=st.integers(1, 4), turns=st.lists(names, max_size=6))
     def walk(self, prefix, limit, turns):
@@ -125,6 +133,7 @@ class Model(RuleBasedStateMachine):
     def teardown(self):
         self.store.close()
         self.directory.cleanup()
+        self.shelf.cleanup()
 
 
 Model.TestCase.settings = settings(max_examples=25, stateful_step_count=25)

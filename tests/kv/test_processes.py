@@ -1,6 +1,7 @@
 """Many processes on one namespace: none is told to try again, none starves, none loses a write."""
 
 import os
+import shutil
 import signal
 import sqlite3
 from concurrent.futures import Future
@@ -113,6 +114,16 @@ def test_a_fork_in_the_midst_of_writing_leaves_both_sides_working(directory, sta
     assert len(kv.list(prefix="child")["keys"]) == 10
     with closing(sqlite3.connect(directory / "cache.db")) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def test_a_fork_works_although_another_namespace_is_gone(directory, tmp_path, start, open_):
+    gone, kv = open_(tmp_path / "gone"), SyncKVNamespace(open_())
+    SyncKVNamespace(gone).put("k", "v")
+    kv.put("k", "v")
+    shutil.rmtree(tmp_path / "gone")
+    child = start(lambda say: (kv.put("k", "child"), say(kv.get("k"))))
+    assert child.end() == ["child"]
+    assert kv.get("k") == "child"
 
 
 def test_the_lock_of_a_process_dies_with_it_and_not_with_its_children(directory, start, open_):
