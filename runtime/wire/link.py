@@ -24,7 +24,7 @@ from workers.errors import HostLost, Overloaded, RuntimeClosed
 from workers.response import response_from_parts
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from runtime.wire.codec import Frame
     from runtime.wire.messages import Batch, Message, Target
@@ -105,8 +105,10 @@ class Link:
         "_refusal",
         "_scheduled",
         "_sent",
+        "elsewhere",
         "generation",
         "host",
+        "leaving",
         "streams",
         "unanswered",
     )
@@ -114,6 +116,10 @@ class Link:
     def __init__(self, host: int, loop: asyncio.AbstractEventLoop) -> None:
         self.host = host
         self.generation = 0
+        self.leaving = False
+        """Whether the host takes no new calls, though it is up."""
+        self.elsewhere: Callable[[Waiter, Message, Sequence[Frame]], bool] = _nowhere
+        """Sends a refused call that any host can run to another one, if there is another."""
         self.streams = Streams(self.post)
         self.unanswered: dict[int, tuple[Waiter, Message, Sequence[Frame]]] = {}
         self._loop = loop
@@ -129,6 +135,11 @@ class Link:
         self._numbers = 0
         self._refusal = ""  # why there will be no next generation
         self._scheduled = False
+
+    @property
+    def waits(self) -> bool:
+        """Whether a new call would have to wait for the next generation."""
+        return self.leaving or self._held is not None
 
     def number(self, reply: Waiter) -> int:
         """Give a call of this link its number; the order of numbers is that of the calls."""
@@ -284,7 +295,11 @@ class Link:
             self._out = [o for o in self._out if o[0] not in m.CALLS]
             self._frames = []
         entry = self.unanswered.get(call)
-        if entry is not None:
+        if entry is None:
+            return
+        if _is_stateless(entry[1]) and self.elsewhere(*entry):
+            del self.unanswered[call]
+        else:
             self._held.append(entry[1])
 
     def cancelled(self, call: int) -> None:
@@ -367,6 +382,17 @@ class Link:
 def _number(message: Message) -> int:
     number: int = message[1]
     return number
+
+
+def _nowhere(_waiter: Waiter, _message: Message, _frames: Sequence[Frame]) -> bool:
+    return False
+
+
+def _is_stateless(message: Message) -> bool:
+    """Whether any host can run a call: it has no object, nor a body that is tied to this link."""
+    if message[0] == m.FETCH:
+        return message[2] is None and not isinstance(message[6], int)
+    return message[0] != m.OBJECTS and message[2] is None
 
 
 def _has_frames(message: Message) -> bool:
