@@ -28,6 +28,7 @@ __all__ = [
     "RoostError",
     "RuntimeClosed",
     "ScriptError",
+    "SqlError",
     "StorageError",
     "WireError",
     "attach_remote",
@@ -167,6 +168,23 @@ class ScriptError(RoostError):
 
 class StorageError(RoostError):
     """Storage could not read or write, for example because the disk is full."""
+
+
+class SqlError(RoostError):
+    """SQLite refused a statement of an object, or its cursor had not the rows that were asked for."""
+
+    code: str
+    """SQLite's name for it, such as `SQLITE_CONSTRAINT`."""
+
+    extended_code: str
+    """The same more exactly, such as `SQLITE_CONSTRAINT_UNIQUE`."""
+
+    def __init__(
+        self, message: str = "", *, code: str = "SQLITE_ERROR", extended_code: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.extended_code = extended_code or code
 
 
 class DataDirInUse(RoostError):

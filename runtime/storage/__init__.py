@@ -1,8 +1,22 @@
-"""Objects' storage: slot files, what each object has written, and the group commit of a host."""
+"""Objects' storage: their files, what each object has written, and the group commit of a host."""
 
+from runtime.storage.alarm import Alarm, AlarmInfo, retry
 from runtime.storage.group import CommitGroup, Round
+from runtime.storage.object_files import ObjectFiles
 from runtime.storage.object_storage import ObjectStorage
-from runtime.storage.slot_file import ObjectRecord, SlotFile
+from runtime.storage.slot_file import DueAlarm, ObjectRecord, SlotFile
 from runtime.storage.write_set import Change
 
-__all__ = ["Change", "CommitGroup", "ObjectRecord", "ObjectStorage", "Round", "SlotFile"]
+__all__ = [
+    "Alarm",
+    "AlarmInfo",
+    "Change",
+    "CommitGroup",
+    "DueAlarm",
+    "ObjectFiles",
+    "ObjectRecord",
+    "ObjectStorage",
+    "Round",
+    "SlotFile",
+    "retry",
+]

@@ -44,6 +44,9 @@ _OPTIONS: Final = {
     "put": _WRITE,
     "delete": _WRITE,
     "delete_all": _WRITE,
+    "get_alarm": _READ[:1],
+    "set_alarm": ("allowConcurrency", "allowUnconfirmed"),
+    "delete_alarm": ("allowConcurrency", "allowUnconfirmed"),
     "list": (*_READ, "start", "startAfter", "end", "prefix", "reverse", "limit"),
 }
 """What each method accepts. Roost's storage reads and writes memory at once, so that concurrency

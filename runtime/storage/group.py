@@ -1,8 +1,9 @@
 """Group commit of one host: which objects commit together, and whose writes failed.
 
-A round takes the changes of all marked objects, commits them in one transaction a slot file, syncs
-each file once, and then tells every storage how it ended. A file that fails to commit or to sync
-fails the objects that had changes in it, and no others. No loop and no thread in here: the host
+A round takes the changes of all marked objects, commits them in one transaction a slot file and one
+in each object's own file, syncs each file once, and then tells every storage how it ended. A file
+that fails to commit or to sync fails the objects that had changes in it, and no others. An own file
+commits, and is synced, after the slot file: it must not have what the slot file lacks. No loop and no thread in here: the host
 calls `start_round` and `end_round` on its loop and `Round.sync` on its sync thread.
 
 One round is under way at a time; marks gather for the next meanwhile.
@@ -16,8 +17,9 @@ from typing import TYPE_CHECKING
 from workers.errors import StorageError
 
 if TYPE_CHECKING:
-    from runtime.storage.object_storage import ObjectStorage
+    from runtime.storage.object_file import ObjectFile
     from runtime.storage.slot_file import SlotFile
+    from runtime.storage.store import Store
     from runtime.storage.write_set import Change
 
 __all__ = ["CommitGroup", "Round"]
@@ -27,29 +29,42 @@ __all__ = ["CommitGroup", "Round"]
 class _Part:
     """What a round does to one file."""
 
-    file: SlotFile
-    taken: list[tuple[ObjectStorage, Change]] = field(default_factory=list)
+    file: SlotFile | ObjectFile
+    taken: list[tuple[Store, Change]] = field(default_factory=list)
     error: Exception | None = None
+
+    def commit(self) -> None:
+        """Make the file's transaction."""
+        try:
+            self.file.commit([change for _, change in self.taken])
+        except Exception as error:
+            self.error = error
 
 
 class Round:
     """One group commit under way: its transactions are made, its files want their sync."""
 
-    __slots__ = ("_failures", "_parts")
+    __slots__ = ("_failures", "_parts", "_taken")
 
-    def __init__(self, parts: list[_Part], failures: dict[int, Exception]) -> None:
-        self._parts = parts
+    def __init__(
+        self,
+        parts: list[_Part],
+        taken: list[tuple[Store, Change]],
+        failures: dict[int, Exception],
+    ) -> None:
+        self._parts = parts  # slot files first
+        self._taken = taken
         self._failures = failures  # of storages whose changes could not be taken, by their id()
 
     @property
-    def files(self) -> list[SlotFile]:
+    def files(self) -> list[SlotFile | ObjectFile]:
         """The files that have commits of this round."""
         return [part.file for part in self._parts if part.error is None]
 
     @property
-    def storages(self) -> list[ObjectStorage]:
+    def storages(self) -> list[Store]:
         """The storages whose changes are in this round."""
-        return [storage for part in self._parts for storage, _ in part.taken]
+        return [storage for storage, _ in self._taken]
 
     @property
     def needs_sync(self) -> bool:
@@ -75,10 +90,10 @@ class CommitGroup:
     __slots__ = ("_marked", "_under_way")
 
     def __init__(self) -> None:
-        self._marked: dict[ObjectStorage, None] = {}
+        self._marked: dict[Store, None] = {}
         self._under_way: Round | None = None
 
-    def mark(self, storage: ObjectStorage) -> None:
+    def mark(self, storage: Store) -> None:
         """Take a storage that has written into the next round."""
         self._marked[storage] = None
 
@@ -93,28 +108,38 @@ class CommitGroup:
             raise RuntimeError("the round before has not ended")
         marked, self._marked = self._marked, {}
         parts: dict[SlotFile, _Part] = {}
+        homes: list[_Part] = []
+        taken: list[tuple[Store, Change]] = []
         failures: dict[int, Exception] = {}
         for storage in marked:
             if storage.has_failed:
-                failures[id(storage)] = StorageError("the object was reset before its commit")
+                failures[id(storage)] = storage.cause or StorageError(
+                    "the object was reset before its commit"
+                )
                 continue
             try:
                 change = storage.take_changes()
-            except Exception as error:  # memory may run out
+            except Exception as error:  # memory may run out, or an object's own disk
                 storage.failed()
                 failures[id(storage)] = error
                 continue
             if change is not None:
+                entry = storage, change
+                taken.append(entry)
                 part = parts.get(storage.file)
                 if part is None:
                     part = parts[storage.file] = _Part(storage.file)
-                part.taken.append((storage, change))
+                part.taken.append(entry)
+                if change.home is not None:
+                    change.home.rounds += 1
+                    homes.append(_Part(change.home, [entry]))
         for part in parts.values():
-            try:
-                part.file.commit([change for _, change in part.taken])
-            except Exception as error:
-                part.error = error
-        self._under_way = Round(list(parts.values()), failures)
+            part.commit()
+        for part in homes:
+            part.error = parts[part.taken[0][0].file].error
+            if part.error is None:
+                part.commit()
+        self._under_way = Round([*parts.values(), *homes], taken, failures)
         return self._under_way
 
     def end_round(self, ended: Round, error: BaseException | None = None) -> dict[int, Exception]:
@@ -130,12 +155,18 @@ class CommitGroup:
         for part in ended._parts:  # noqa: SLF001
             cause = part.error
             if cause is None and error is not None:
-                cause = StorageError(f"the sync of slot file {part.file.path} died: {error!r}")
+                cause = StorageError(
+                    f"the sync of {part.file.KIND} {part.file.path} died: {error!r}"
+                )
                 cause.__cause__ = error
-            for storage, change in part.taken:
-                if cause is None:
-                    storage.committed(change)
-                else:
-                    storage.failed()
-                    failures[id(storage)] = cause
+            if cause is not None:
+                for storage, _ in part.taken:
+                    failures.setdefault(id(storage), cause)
+        for storage, change in ended._taken:  # noqa: SLF001
+            if change.home is not None:
+                change.home.rounds -= 1
+            if id(storage) in failures:
+                storage.failed()
+            else:
+                storage.committed(change)
         return failures

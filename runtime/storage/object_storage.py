@@ -1,20 +1,17 @@
-"""`ctx.storage` of one object: what a script reads and writes, over a write set and a slot file.
+"""`ctx.storage` of one object, as scripts see it.
 
 Writes go to memory and commit together, at the end of the object's turn; reads see them at once.
-What memory does not know is read from the file. So no method ever waits, except `sync()`: a
-coroutine that only uses storage runs to its end in one step.
-
-The engine's side: `on_write()` is called before the first write of each change, `take_changes()`
-hands a change over for commit, `committed()` or `failed()` tells how it ended. Owned by the
-activation; semantics are Cloudflare's, https://developers.cloudflare.com/durable-objects/api/
+What memory does not know is read from the file. So every call acts at once, awaited or not, and
+none ever waits, except `sync()` and `transaction()`: a coroutine that only uses storage runs to its
+end in one step. Semantics are Cloudflare's, https://developers.cloudflare.com/durable-objects/api/
 """
 
 from __future__ import annotations
 
-from contextlib import closing
-from itertools import islice
+import time
 from typing import TYPE_CHECKING, Any
 
+from runtime.storage.alarm import Alarm, alarm_time
 from runtime.storage.arguments import (
     KEY_BYTES,
     NOTHING,
@@ -24,39 +21,41 @@ from runtime.storage.arguments import (
     keys_of,
     read_options,
 )
-from runtime.storage.values import hold, reveal, unpack
-from runtime.storage.write_set import ABSENT, UNKNOWN, WriteSet, merge
-from workers.errors import ObjectReset
+from runtime.storage.awaitables import DONE, Ready, ready
+from runtime.storage.kv import SyncKV
+from runtime.storage.sql import Sql
+from runtime.storage.store import Store
+from runtime.storage.transaction import nowhere, run_transaction, run_transaction_sync
+from runtime.storage.values import hold, reveal
+from runtime.storage.write_set import ABSENT, UNKNOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from typing import TypeVar
 
     from runtime.config import Limits
     from runtime.ids import ObjectId
-    from runtime.storage.arguments import KeyRange
+    from runtime.storage.object_files import ObjectFiles
     from runtime.storage.slot_file import SlotFile
-    from runtime.storage.write_set import Change
+    from runtime.storage.transaction import Alone, Transaction
+
+    T = TypeVar("T")
 
 __all__ = ["ObjectStorage"]
 
 
-class ObjectStorage:
+class ObjectStorage(Store):
     """See the module's text."""
 
     __slots__ = (
-        "_confirm",
-        "_failed",
-        "_id",
-        "_known",
-        "_on_write",
-        "_pending",
-        "_value_bytes",
-        "_writes",
-        "file",
+        "_alone",
+        "_can_alarm",
+        "_clock",
+        "_kv",
+        "_ringing",
+        "_sql",
+        "_undo",
     )
-
-    file: SlotFile
-    """Where the object's entries are."""
 
     def __init__(
         self,
@@ -66,20 +65,37 @@ class ObjectStorage:
         on_write: Callable[[], None],
         confirm: Callable[[], Awaitable[None] | None],
         limits: Limits,
+        *,
+        files: ObjectFiles | None = None,
+        slot: int = 0,
+        alone: Alone = nowhere,
+        can_alarm: Callable[[], bool] = lambda: True,
+        on_alarm: Callable[[Alarm | None], None] | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        self.file = file
-        self._id = object_id
-        self._on_write = on_write
-        self._confirm = confirm
-        self._value_bytes = limits.value_bytes
-        self._writes = WriteSet(object_id, class_name)
-        self._known = self._writes.known  # the hot paths' shortcuts; both dicts stay the same ones
-        self._pending = self._writes.pending
-        self._failed = False
+        """`alone` runs an async function while no other event of the object goes on."""
+        super().__init__(
+            file,
+            object_id,
+            class_name,
+            on_write,
+            confirm,
+            limits,
+            files=files,
+            slot=slot,
+            on_alarm=on_alarm,
+        )
+        self._undo = self._writes.undo  # stays the same list
+        self._alone = alone
+        self._can_alarm = can_alarm
+        self._clock = clock
+        self._kv: SyncKV | None = None
+        self._sql: Sql | None = None
+        self._ringing: Alarm | None = None
 
-    # --- for scripts -----------------------------------------------------------------------------
+    # --- entries ---------------------------------------------------------------------------------
 
-    async def get(self, key: Any, options: Any = None, /, **more: Any) -> Any:
+    def get(self, key: Any, options: Any = None, /, **more: Any) -> Awaitable[Any]:
         """Return the value of a key, or None; of several keys, a dict of those found, in key order.
 
         Mutable values are copies of what was put. Raises StorageError when the file cannot be read
@@ -90,17 +106,17 @@ class ObjectStorage:
         if type(key) is not str:
             keys = keys_of(key)
             if keys is not None:
-                values = ((name, self._get(name)) for name in keys)
-                return {name: value for name, value in values if value is not ABSENT}
+                values = ((name, self.read(name)) for name in keys)
+                return ready({name: value for name, value in values if value is not ABSENT})
         elif (held := self._known.get(key, UNKNOWN)) is not UNKNOWN:
             # What memory knows needs no check of the key.
-            return None if held is ABSENT else reveal(key, held)
-        value = self._get(key_text(key))
-        return None if value is ABSENT else value
+            return ready(None if held is ABSENT else reveal(key, held))
+        value = self.read(key_text(key))
+        return ready(None if value is ABSENT else value)
 
-    async def put(
+    def put(
         self, key: Any, value: Any = NOTHING, options: Any = None, /, **more: Any
-    ) -> None:
+    ) -> Awaitable[None]:
         """Write one value, `put(key, value)`, or every one of a dict, `put(entries)`; all or none.
 
         None is a value like any other. Raises TypeError when a value cannot be pickled, ValueError
@@ -114,134 +130,166 @@ class ObjectStorage:
             and not more
             and key.isascii()
             and len(key) <= KEY_BYTES
+            and not self._undo
         ):
             # Nearly every put is this one, and takes half the time of the general way below.
             held = hold(key, value, limit)
             if not self._pending:
-                self._begin()
+                self.begin_write()
             self._known[key] = self._pending[key] = held
-            return
+            return DONE
         entries = entries_to_put(key, value, options, more)
         checked = [(name, hold(name, its, limit)) for name, its in entries]
         if checked:
-            self._begin()
+            self.begin_write()
         for name, held in checked:
             self._writes.put(name, held)
+        return DONE
 
-    async def delete(self, key: Any, options: Any = None, /, **more: Any) -> Any:
+    def delete(self, key: Any, options: Any = None, /, **more: Any) -> Awaitable[Any]:
         """Delete a key and return whether it was there; of several, return how many were."""
         if options is not None or more:
             read_options("delete", options, more)
         keys = keys_of(key)
-        names = (key_text(key),) if keys is None else keys
-        found = [name for name in names if self._contains(name)]
-        if found:
-            self._begin()
-            for name in found:
-                self._writes.put(name, ABSENT)
-        return bool(found) if keys is None else len(found)
+        if keys is None:
+            return Ready(self.remove((key_text(key),)) > 0)
+        return Ready(self.remove(keys))
 
-    async def list(self, options: Any = None, /, **more: Any) -> dict[str, Any]:
+    def list(self, options: Any = None, /, **more: Any) -> Awaitable[dict[str, Any]]:
         """Return keys and values in key order (of UTF-8 bytes), all or a range.
 
         Options: `start` (inclusive) or `startAfter`, `end` (exclusive), `prefix`, `reverse`,
-        `limit`. Raises TypeError for a limit below 1, and for `start` with `startAfter`.
+        `limit`. Raises TypeError for a limit below 1, and for `start` with `startAfter`. All of it
+        is in memory at once; `entries()` is for listings that are larger than that.
         """
-        self._check()
         wanted = key_range(read_options("list", options, more))
-        overlay = self._writes.overlay(wanted)
-        limit = None if overlay else wanted.limit  # the overlay may hide rows
-        result = {}
-        with closing(self._rows(wanted, limit)) as rows:
-            for raw, held in islice(merge(rows, overlay, reverse=wanted.reverse), wanted.limit):
-                key = raw.decode()
-                result[key] = reveal(key, held)
-        return result
+        return ready({key: reveal(key, held) for key, held in self.rows(wanted)})
 
-    async def delete_all(self, options: Any = None, /, **more: Any) -> None:
-        """Delete everything that the object keeps."""
+    async def entries(self, options: Any = None, /, **more: Any) -> AsyncIterator[tuple[str, Any]]:
+        """Yield keys and values in key order, with the options of `list()`, in bounded memory.
+
+        About 1,000 entries are read at a time, without a wait. The object may write meanwhile: a
+        key that is yet to come is yielded as it is then.
+        """
+        for entry in self.pages(key_range(read_options("list", options, more))):
+            yield entry
+
+    def delete_all(self, options: Any = None, /, **more: Any) -> Awaitable[None]:
+        """Delete everything that the object keeps: entries, SQL tables, the alarm.
+
+        Raises RuntimeError within a transaction.
+        """
         if options is not None or more:
             read_options("delete_all", options, more)
-        self._begin()
-        self._writes.wipe()
+        self.wipe()
+        return DONE
 
     async def sync(self) -> None:
         """Wait until everything written so far is durable. Raises what its commit failed with."""
-        self._check()
+        self.check()
         waiting = self._confirm()
         if waiting is not None:
             await waiting
 
-    deleteAll = delete_all
+    # --- transactions, SQL -----------------------------------------------------------------------
+
+    def transaction(self, closure: Callable[[Transaction], Awaitable[T]], /) -> Awaitable[T]:
+        """Run `await closure(txn)` alone, and return its result; undo its writes if it raises.
+
+        No other event of the object goes on meanwhile. What is written through `ctx.storage` in it
+        belongs to the transaction as what is written through `txn` does. They nest.
+        """
+        return run_transaction(self, closure, self._alone)
+
+    def transaction_sync(self, closure: Callable[[], T], /) -> T:
+        """Run `closure()` and return its result; undo what it wrote if it raises. They nest."""
+        self._sqlite_only()
+        return run_transaction_sync(self, closure)
+
+    @property
+    def sql(self) -> Sql:
+        """The object's SQLite database, for classes of `new_sqlite_classes`."""
+        if self._sql is None:
+            self._sqlite_only()
+            self._sql = Sql(self)
+        return self._sql
+
+    @property
+    def kv(self) -> SyncKV:
+        """The same keys and values without await, for classes of `new_sqlite_classes`."""
+        if self._kv is None:
+            self._sqlite_only()
+            self._kv = SyncKV(self, self._value_bytes)
+        return self._kv
+
+    # --- the alarm -------------------------------------------------------------------------------
+
+    def get_alarm(self, options: Any = None, /, **more: Any) -> Awaitable[int | None]:
+        """Return when the alarm rings, in milliseconds since 1970; None when there is none.
+
+        Also None while `alarm()` runs, unless it has set the alarm anew.
+        """
+        if options is not None or more:
+            read_options("get_alarm", options, more)
+        found = self.alarm()
+        return ready(None if found is None or found == self._ringing else found.scheduled)
+
+    def set_alarm(self, when: Any, options: Any = None, /, **more: Any) -> Awaitable[None]:
+        """Have `alarm()` called once at `when`, milliseconds since 1970 or a datetime.
+
+        An object has one alarm: this takes the place of another. A time that has passed means now.
+        Raises TypeError when the class has no `alarm()`.
+        """
+        if options is not None or more:
+            read_options("set_alarm", options, more)
+        time = alarm_time(when)
+        if not self._can_alarm():
+            raise TypeError(
+                "Your Durable Object class must have an alarm() handler in order to call setAlarm()"
+            )
+        time = max(time, int(self._clock() * 1000))
+        if self._ringing is not None and time <= self._ringing.scheduled:
+            time = self._ringing.scheduled + 1  # tells it from the one that rings
+        self.put_alarm(Alarm(time, time))
+        return DONE
+
+    def delete_alarm(self, options: Any = None, /, **more: Any) -> Awaitable[None]:
+        """Cancel the alarm, if there is one. The call of `alarm()` under way goes on."""
+        if options is not None or more:
+            read_options("delete_alarm", options, more)
+        if self.alarm() is not None:
+            self.put_alarm(None)
+        return DONE
+
+    # --- for the engine --------------------------------------------------------------------------
+
+    def ring(self, due: Alarm) -> bool:
+        """Take note that `alarm()` is about to be called; False when that is not the alarm."""
+        known = self.alarm()
+        if known != due:
+            if not self._writes.alarm_set:  # the slot file is behind the object's own
+                self.put_alarm(known)
+            return False
+        self._ringing = due
+        return True
+
+    def rang(self, due: Alarm, then: Alarm | None) -> None:
+        """Take note that `alarm()` has ended: unless it was set anew, the alarm is now `then`."""
+        self._ringing = None
+        if self.alarm() == due:
+            self.put_alarm(then)
+
+    # ---------------------------------------------------------------------------------------------
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(
             f"ctx.storage.{name} does not exist in this version of Roost: storage has get, put, "
-            "delete, list, deleteAll and sync"
+            "delete, list, entries, deleteAll, transaction, transactionSync, sql, kv, getAlarm, "
+            "setAlarm, deleteAlarm and sync"
         )
 
-    # --- for the engine --------------------------------------------------------------------------
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether the object was reset: what it had not committed is void, and this has no use."""
-        return self._failed
-
-    def take_changes(self) -> Change | None:
-        """Hand over what was written since the last call, for commit; None if there is nothing.
-
-        Reads see it as before. Changes must be committed to the file in the order they were taken.
-        """
-        return self._writes.take()
-
-    def committed(self, change: Change) -> None:
-        """Take note that a change is in the file and durable."""
-        self._writes.committed(change)
-
-    def failed(self) -> None:
-        """Drop what is not committed and refuse all use from now on: the object was reset."""
-        self._failed = True
-        self._writes.drop()
-
-    # ---------------------------------------------------------------------------------------------
-
-    def _check(self) -> None:
-        if self._failed:
-            raise ObjectReset(
-                "this instance of the object was reset and can no longer use its storage",
-                durable_object_id=str(self._id),
-            )
-
-    def _begin(self) -> None:
-        """Tell the engine of the first write since a change was taken."""
-        self._check()
-        if not self._writes.dirty:
-            self._on_write()
-
-    def _get(self, key: str) -> Any:
-        """Return a value, from memory or from the file, or ABSENT."""
-        held = self._writes.find(key)
-        if held is not UNKNOWN:
-            return reveal(key, held)
-        self._check()
-        data = self.file.read(self._id.raw, key.encode())
-        if data is None:
-            value = held = ABSENT
-        else:
-            value, held = unpack(key, data)
-        self._writes.learn(key, held)
-        return value
-
-    def _rows(
-        self, wanted: KeyRange, limit: int | None
-    ) -> Generator[tuple[bytes, bytes], None, None]:
-        """Yield what the file has in a range, unless all of it is void."""
-        if not self._writes.hollow:
-            yield from self.file.scan(self._id.raw, wanted.start, wanted.end, wanted.reverse, limit)
-
-    def _contains(self, key: str) -> bool:
-        held = self._writes.find(key)
-        if held is UNKNOWN:
-            self._check()
-            return self.file.contains(self._id.raw, key.encode())
-        return held is not ABSENT
+    deleteAll = delete_all
+    transactionSync = transaction_sync
+    getAlarm = get_alarm
+    setAlarm = set_alarm
+    deleteAlarm = delete_alarm

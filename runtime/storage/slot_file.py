@@ -1,18 +1,10 @@
-"""One slot's file: the entries of all key-value objects of a slot, and the register of objects.
+"""One slot's file: the entries of the slot's objects, their alarms, and the register of objects.
 
-Durability. A commit is one SQLite transaction, appended to the write-ahead log without a sync
-(`synchronous=NORMAL`), so it costs no disk wait and is whole or absent, also after a kill: the log
-is in the kernel's memory. Nothing may be acknowledged before `sync()`, one fdatasync of the log,
-which another thread makes: then every commit made before it is on disk, as with `synchronous=FULL`,
-for one disk wait however many commits there were. A power cut before it cuts the log's end off at a
-transaction's border (frames carry checksums). Checkpoints copy the log into the main file, and
-SQLite syncs both around that. Opening makes one, so that what a dead owner left unsynced is durable
-before anybody reads it. "relaxed" leaves the fdatasync out: a power cut may then take the last
-commits, and never the file's integrity.
+All objects of a slot commit in one transaction, and one disk sync serves them all. Objects that
+use SQL have files of their own for their entries; their alarms and their place in the register are
+here all the same, so that one look tells which objects there are and which alarm is next.
 
-The file has one owner, the host (a lock file, and SQLite's exclusive lock); all methods belong to
-its loop's thread, except `sync`. No other descriptor of the main file is ever opened in the
-process, because closing it would drop SQLite's locks; logs carry none.
+The file has one owner, the host (a lock file); wal_file tells how it is made durable.
 """
 
 from __future__ import annotations
@@ -20,25 +12,27 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from contextlib import closing, suppress
-from threading import Lock
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from contextlib import closing
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import apsw
 
 from runtime.ids import ObjectId
+from runtime.storage.alarm import Alarm
+from runtime.storage.wal_file import WalFile
+from runtime.storage.write_set import KEEP
 from workers.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
     from pathlib import Path
-    from typing import Any
+    from typing import Any, Literal
 
     from runtime.storage.write_set import Change
 
-__all__ = ["FORMAT", "ObjectRecord", "SlotFile"]
+__all__ = ["FORMAT", "DueAlarm", "ObjectRecord", "SlotFile"]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """The version of the tables below, kept in the file's user_version."""
 
 CHECKPOINT_PAGES: Final = 4000
@@ -49,11 +43,9 @@ A checkpoint runs on the loop, within a commit, and takes 5 to 15 ms on a local 
 times as often and in total costs 25 % more, because pages that change often are copied more often.
 """
 
-LOG_KEPT_BYTES: Final = 64 << 20
-"""A log that one large transaction made longer than this is cut back when it starts anew."""
-
-_SCHEMA: Final = f"""
-BEGIN IMMEDIATE;
+_MIGRATIONS: Final = (
+    # From nothing to format 1, from there to format 2, and so on.
+    """
 CREATE TABLE entries(
     object_id BLOB NOT NULL,
     key BLOB NOT NULL,  -- UTF-8: compared by bytes, which is the order of list()
@@ -66,9 +58,17 @@ CREATE TABLE objects(
     name TEXT,
     created REAL NOT NULL  -- seconds since 1970
 ) WITHOUT ROWID;
-PRAGMA user_version = {FORMAT};
-COMMIT;
-"""
+""",
+    """
+CREATE TABLE alarms(
+    object_id BLOB PRIMARY KEY NOT NULL,
+    scheduled INTEGER NOT NULL,  -- milliseconds since 1970, as are the others
+    due INTEGER NOT NULL,
+    retries INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX alarms_by_time ON alarms(due, object_id);
+""",
+)
 
 _READ: Final = "SELECT value FROM entries WHERE object_id = ? AND key = ?"
 _CONTAINS: Final = "SELECT 1 FROM entries WHERE object_id = ? AND key = ?"
@@ -91,6 +91,16 @@ _REGISTER: Final = (
     "DO UPDATE SET name = excluded.name WHERE name IS NULL AND excluded.name IS NOT NULL"
 )
 _FORGET: Final = "DELETE FROM objects WHERE object_id = ?"
+_ALARM: Final = "SELECT scheduled, due, retries FROM alarms WHERE object_id = ?"
+_SET_ALARM: Final = "INSERT OR REPLACE INTO alarms VALUES(?, ?, ?, ?)"
+_DROP_ALARM: Final = "DELETE FROM alarms WHERE object_id = ?"
+_NEXT_ALARMS: Final = (
+    "SELECT due, object_id FROM alarms WHERE (due, object_id) > (?, ?) ORDER BY 1, 2 LIMIT ?"
+)
+_DUE_ALARM: Final = (
+    "SELECT class_name, name, scheduled, due, retries FROM alarms JOIN objects USING(object_id) "
+    "WHERE object_id = ?"
+)
 
 
 class ObjectRecord(NamedTuple):
@@ -104,8 +114,20 @@ class ObjectRecord(NamedTuple):
     """When its first commit was, in seconds since 1970."""
 
 
-class SlotFile:
+class DueAlarm(NamedTuple):
+    """An alarm and whose it is."""
+
+    class_name: str
+    name: str | None
+    alarm: Alarm
+
+
+class SlotFile(WalFile):
     """See the module's text. Every method raises StorageError, with SQLite's error as its cause."""
+
+    KIND = "slot file"
+    FORMAT = FORMAT
+    CHECKPOINT_PAGES = CHECKPOINT_PAGES
 
     def __init__(
         self,
@@ -114,71 +136,33 @@ class SlotFile:
         durability: Literal["strict", "relaxed"] = "strict",
         clock: Callable[[], float] = time.time,
         fdatasync: Callable[[int], None] = os.fdatasync,
+        vfs: str | None = None,
     ) -> None:
         """Open the file of a slot, and make it if there is none (mode 0600).
 
         Raises StorageError when another process owns it, when it is no slot file, and when a newer
-        version of Roost wrote it. `clock` and `fdatasync` are replaced by tests only.
+        version of Roost wrote it. `clock`, `fdatasync` and `vfs` are replaced by tests only.
         """
-        self.path = path
-        self.needs_sync = durability == "strict"
-        """Whether `sync()` does anything."""
         self._clock = clock
-        self._fdatasync = fdatasync
-        self._log = f"{path}-wal"
-        self._log_fd: int | None = None
-        self._syncing = Lock()  # guards _log_fd, which sync() uses and close() closes
-        self._unsound = False  # a sync failed: what the log has on disk is unknown
         self._owned = _own(path)
         try:
-            self._connection = self._connect()
+            super().__init__(path, durability=durability, fdatasync=fdatasync, vfs=vfs)
         except BaseException:
             os.close(self._owned)
             raise
-        self._cursor = self._connection.cursor()
 
-    # --- opening ---------------------------------------------------------------------------------
-
-    def _connect(self) -> apsw.Connection:
-        try:
-            with suppress(FileExistsError):
-                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-            connection = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READWRITE)
-        except (OSError, apsw.Error) as cause:
-            raise StorageError(f"slot file {self.path} cannot be opened: {cause}") from cause
-        try:
-            # Exclusive first: the log's index is then in memory, and no -shm file exists.
-            connection.execute("PRAGMA locking_mode = EXCLUSIVE").get  # noqa: B018
-            version = connection.execute("PRAGMA user_version").get
-            if version > FORMAT:
-                raise StorageError(
-                    f"slot file {self.path} has format {version}, and this version of Roost reads "
-                    f"formats up to {FORMAT}: it was written by a newer one"
-                )
-            if version == 0 and connection.execute("SELECT count(*) FROM sqlite_schema").get:
-                raise StorageError(f"{self.path} is an SQLite file, but no slot file of Roost")
+    def _opened(self, connection: apsw.Connection, version: int) -> None:
+        if version < FORMAT:
+            steps = "".join(_MIGRATIONS[version:])
             connection.execute(
-                f"PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; "
-                f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}; "
-                f"PRAGMA journal_size_limit = {LOG_KEPT_BYTES}"
+                f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {FORMAT}; COMMIT"
             ).fetchall()
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            if version == 0:
-                connection.execute(_SCHEMA).fetchall()
-        except apsw.Error as cause:
-            connection.close(True)
-            raise StorageError(f"slot file {self.path} cannot be opened: {cause}") from cause
-        except StorageError:
-            connection.close(True)
-            raise
-        return connection
 
     # --- reading ---------------------------------------------------------------------------------
 
     def read(self, object_id: bytes, key: bytes) -> bytes | None:
         """Return the value of a key of an object, or None when it has none."""
-        if self._unsound:
-            self._mend()
+        self._sound()
         try:
             value: bytes | None = self._cursor.execute(_READ, (object_id, key)).get
         except apsw.Error as cause:
@@ -187,8 +171,7 @@ class SlotFile:
 
     def contains(self, object_id: bytes, key: bytes) -> bool:
         """Return whether an object has a key, without reading the value."""
-        if self._unsound:
-            self._mend()
+        self._sound()
         try:
             return self._cursor.execute(_CONTAINS, (object_id, key)).get is not None
         except apsw.Error as cause:
@@ -228,16 +211,28 @@ class SlotFile:
         )
 
     def _rows(self, sql: str, bindings: tuple[apsw.SQLiteValue, ...]) -> Iterator[tuple[Any, ...]]:
-        if self._unsound:
-            self._mend()
+        self._sound()
         try:
             with closing(self._connection.cursor()) as cursor:
                 yield from cursor.execute(sql, bindings)
         except apsw.Error as cause:
             raise self._unreadable(cause) from cause
 
-    def _unreadable(self, cause: Exception) -> StorageError:
-        return StorageError(f"slot file {self.path} cannot be read: {cause}")
+    # --- alarms ----------------------------------------------------------------------------------
+
+    def alarm(self, object_id: bytes) -> Alarm | None:
+        """Return the alarm of an object."""
+        row = next(self._rows(_ALARM, (object_id,)), None)
+        return None if row is None else Alarm(*row)
+
+    def due_alarm(self, object_id: bytes) -> DueAlarm | None:
+        """Return the alarm of an object, with what it takes to activate the object."""
+        row = next(self._rows(_DUE_ALARM, (object_id,)), None)
+        return None if row is None else DueAlarm(row[0], row[1], Alarm(*row[2:]))
+
+    def next_alarms(self, after: tuple[int, bytes], limit: int) -> list[tuple[int, bytes]]:
+        """Return the first alarms after a (due, object id), in that order."""
+        return list(self._rows(_NEXT_ALARMS, (*after, limit)))
 
     # --- writing ---------------------------------------------------------------------------------
 
@@ -247,8 +242,7 @@ class SlotFile:
         They survive the process's death at once, and a power cut after the next `sync()`. Any
         failure leaves the file as it was, and raises StorageError.
         """
-        if self._unsound:
-            self._mend()
+        self._sound()
         cursor = self._cursor
         try:
             statements = _statements(changes, self._clock())
@@ -257,84 +251,20 @@ class SlotFile:
                 cursor.executemany(sql, rows)
             cursor.execute("COMMIT")
         except BaseException as cause:
-            with suppress(apsw.Error):
-                if self._connection.in_transaction:  # SQLite itself rolls back for a full disk
-                    cursor.execute("ROLLBACK")
+            self._roll_back()
             if not isinstance(cause, Exception):
                 raise
-            raise StorageError(f"slot file {self.path} cannot be written: {cause}") from cause
-
-    def sync(self) -> None:
-        """Make every commit made before this call durable. The one method for another thread.
-
-        Does nothing when the durability is relaxed.
-        """
-        if not self.needs_sync:
-            return
-        with self._syncing:
-            # After a failure, the kernel reports success for pages that it has dropped.
-            if self._unsound:
-                raise StorageError(f"slot file {self.path} is not durable: an earlier sync failed")
-            try:
-                self._fdatasync(self._log_descriptor())
-            except OSError as cause:
-                self._unsound = True
-                raise StorageError(f"slot file {self.path} is not durable: {cause}") from cause
-
-    def _log_descriptor(self) -> int:
-        """Return a descriptor of the log, which SQLite may have made anew since."""
-        found = os.stat(self._log)  # noqa: PTH116 - 1 µs, and a Path costs 4
-        if self._log_fd is not None:
-            have = os.fstat(self._log_fd)
-            if (have.st_ino, have.st_dev) == (found.st_ino, found.st_dev):
-                return self._log_fd
-            os.close(self._log_fd)
-            self._log_fd = None
-        self._log_fd = os.open(self._log, os.O_RDONLY | os.O_CLOEXEC)
-        # The names of the new files must be on disk too.
-        directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-        return self._log_fd
-
-    def _mend(self) -> None:
-        """Make the file sound after a failed sync; StorageError, and no use of it, until it is.
-
-        The log's tail may be on disk or lost, and a later fdatasync would not tell. So the file is
-        opened anew: SQLite reads the log up to its last whole transaction, and the checkpoint
-        brings all of that, synced, into the main file.
-        """
-        self._disconnect()
-        self._connection = self._connect()
-        self._cursor = self._connection.cursor()
-        self._unsound = False
-
-    def _disconnect(self) -> None:
-        """Close the connection; an unsound log is left as it is, for the next opening."""
-        try:
-            if self._unsound:
-                with suppress(apsw.ConnectionClosedError):
-                    self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-            self._connection.close(True)
-        except apsw.Error as cause:
-            raise StorageError(f"slot file {self.path} cannot be closed: {cause}") from cause
+            raise self._unwritable(cause) from cause
 
     def close(self) -> None:
         """Checkpoint and close the file, and give up its ownership. May be called again."""
         if self._owned < 0:
             return
         try:
-            self._disconnect()
+            super().close()
         finally:
-            with self._syncing:
-                if self._log_fd is not None:
-                    os.close(self._log_fd)
-                    self._log_fd = None
             os.close(self._owned)
             self._owned = -1
-            self._unsound = False  # a closed file is not mended, but refuses use
 
 
 def _statements(changes: Iterable[Change], now: float) -> list[tuple[str, list[Any]]]:
@@ -344,11 +274,19 @@ def _statements(changes: Iterable[Change], now: float) -> list[tuple[str, list[A
     registers: list[tuple[bytes, str, str | None, float]] = []
     deletes: list[tuple[bytes, bytes]] = []
     puts: list[tuple[bytes, bytes, bytes]] = []
+    alarms: list[tuple[bytes, int, int, int]] = []
+    silenced: list[tuple[bytes]] = []
     for change in changes:
         if change.wipe:
             wipes.append((change.object_id,))
-            if not change.puts:
-                forgets.append((change.object_id,))
+        if change.forget:
+            forgets.append((change.object_id,))
+        alarm = change.alarm
+        if alarm is None:
+            silenced.append((change.object_id,))
+        elif alarm is not KEEP:
+            assert isinstance(alarm, Alarm)
+            alarms.append((change.object_id, *alarm))
         if change.register:
             registers.append((change.object_id, change.class_name, change.name, now))
         deletes += change.deletes
@@ -360,6 +298,8 @@ def _statements(changes: Iterable[Change], now: float) -> list[tuple[str, list[A
         (_REGISTER, registers),
         (_DELETE, deletes),
         (_PUT, puts),
+        (_DROP_ALARM, silenced),
+        (_SET_ALARM, alarms),
     ]
     return [(sql, rows) for sql, rows in statements if rows]
 

@@ -5,7 +5,8 @@ by a commit that is not yet durable), or *clean* (as in the file). The newest st
 is in memory is in `known`, so one look-up answers a read whatever is under way. Pending and
 unsynced keys never leave memory; clean ones do, the oldest first, when there are too many of them.
 
-Changes are taken, and committed to the file, in order; several may be under way at once. Plain
+Changes are taken, and committed to the file, in order; several may be under way at once. Inside a
+savepoint each write leaves behind what it replaced, so that a transaction can be undone. Plain
 synchronous code without I/O, owned by its ObjectStorage.
 """
 
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
     from runtime.ids import ObjectId
+    from runtime.storage.alarm import Alarm
     from runtime.storage.arguments import KeyRange
+    from runtime.storage.object_file import ObjectFile
 
-__all__ = ["ABSENT", "CACHE_BYTES", "UNKNOWN", "Change", "WriteSet", "merge"]
+__all__ = ["ABSENT", "CACHE_BYTES", "KEEP", "UNKNOWN", "Change", "Mark", "WriteSet", "merge"]
 
 CACHE_BYTES: Final = 1 << 20
 """How much memory the clean keys of one object may take, about."""
@@ -31,7 +34,7 @@ _ENTRY_BYTES: Final = 200
 """What an entry takes beside its value: the key, and its place in the dict."""
 
 
-class _Mark:
+class Mark:
     """A state that is not a value."""
 
     __slots__ = ("_name",)
@@ -43,10 +46,12 @@ class _Mark:
         return self._name
 
 
-ABSENT: Final = _Mark("ABSENT")
+ABSENT: Final = Mark("ABSENT")
 """The key is known not to exist."""
-UNKNOWN: Final = _Mark("UNKNOWN")
+UNKNOWN: Final = Mark("UNKNOWN")
 """Memory does not know: the file must be asked."""
+KEEP: Final = Mark("KEEP")
+"""The change leaves the alarm as it is."""
 
 
 class Change(NamedTuple):
@@ -62,7 +67,7 @@ class Change(NamedTuple):
     register: bool
     """Whether the object may not be in the register yet."""
     wipe: bool
-    """Whether everything the object had goes first."""
+    """Whether all entries the object had go first."""
     puts: Collection[tuple[bytes, bytes, bytes]]
     """(object id, key, value)."""
     deletes: Collection[tuple[bytes, bytes]]
@@ -71,6 +76,12 @@ class Change(NamedTuple):
     """The change's number among those of its activation."""
     keys: Collection[str] = ()
     """The keys of puts and deletes."""
+    forget: bool = False
+    """Whether nothing of the object is left, so that it leaves the register."""
+    alarm: Alarm | Mark | None = KEEP
+    """The object's alarm from now on, None for none, or KEEP."""
+    home: ObjectFile | None = None
+    """The object's own file, if its entries are there: it commits after the slot file."""
 
 
 class WriteSet:
@@ -85,8 +96,11 @@ class WriteSet:
         "_sequence",
         "_trim_at",
         "_unsynced",
+        "alarm",
+        "alarm_set",
         "known",
         "pending",
+        "undo",
         "wiped",
     )
 
@@ -96,6 +110,12 @@ class WriteSet:
     """What was written since the last change was taken."""
     wiped: bool
     """Whether the change that is gathering begins with a wipe."""
+    alarm: Alarm | Mark | None
+    """The newest state of the alarm, or UNKNOWN."""
+    alarm_set: bool
+    """Whether the alarm was set or deleted since the last change was taken."""
+    undo: list[list[tuple[Any, Any, Any]]]
+    """For each open savepoint, what its writes replaced: (key, known, pending), in order."""
 
     def __init__(self, object_id: ObjectId, class_name: str) -> None:
         self._id = object_id
@@ -103,6 +123,9 @@ class WriteSet:
         self.known = {}
         self.pending = {}
         self.wiped = False
+        self.alarm = UNKNOWN
+        self.alarm_set = False
+        self.undo = []
         self._unsynced: dict[str, int] = {}  # the last change that has the key
         self._hollow: int | None = None  # the last change with a wipe that the file may lack
         self._sequence = 0
@@ -118,7 +141,12 @@ class WriteSet:
     @property
     def dirty(self) -> bool:
         """Whether there is something to commit."""
-        return bool(self.pending) or self.wiped
+        return bool(self.pending) or self.wiped or self.alarm_set
+
+    @property
+    def unclean(self) -> int:
+        """How many keys the file may lack, at most."""
+        return len(self.pending) + len(self._unsynced)
 
     def find(self, key: str) -> Any:
         """Return the held value, ABSENT or UNKNOWN."""
@@ -126,7 +154,17 @@ class WriteSet:
 
     def put(self, key: str, held: Any) -> None:
         """Write a held value, or ABSENT to delete the key."""
+        if self.undo:
+            was = self.known.get(key, UNKNOWN), self.pending.get(key, UNKNOWN)
+            self.undo[-1].append((key, *was))
         self.known[key] = self.pending[key] = held
+
+    def set_alarm(self, alarm: Alarm | None) -> None:
+        """Set the alarm, or delete it."""
+        if self.undo:
+            self.undo[-1].append((None, self.alarm, self.alarm_set))
+        self.alarm = alarm
+        self.alarm_set = True
 
     def wipe(self) -> None:
         """Delete everything, also what earlier changes under way will have written."""
@@ -136,6 +174,27 @@ class WriteSet:
         self._entered = 0
         self.wiped = True
         self._hollow = self._sequence
+        self.alarm = None
+        self.alarm_set = True
+
+    def begin(self) -> None:
+        """Open a savepoint. They nest; nothing is taken, and nothing wiped, while one is open."""
+        self.undo.append([])
+
+    def release(self) -> None:
+        """Close the newest savepoint and keep what was written since."""
+        writes = self.undo.pop()
+        if self.undo:
+            self.undo[-1] += writes
+
+    def undo_all(self) -> None:
+        """Close the newest savepoint and undo what was written since."""
+        for key, known, pending in reversed(self.undo.pop()):
+            if key is None:
+                self.alarm, self.alarm_set = known, pending
+                continue
+            _restore(self.known, key, known)
+            _restore(self.pending, key, pending)
 
     def learn(self, key: str, held: Any) -> None:
         """Remember what the file has for a key that was UNKNOWN."""
@@ -146,9 +205,12 @@ class WriteSet:
             if self._entered > self._trim_at:
                 self._trim()
 
-    def take(self) -> Change | None:
-        """Hand over what is pending, for a commit; None if there is nothing. Reads do not notice."""
-        if not self.dirty:
+    def take(self, *, more: bool = False) -> Change | None:
+        """Hand over what is pending, for a commit; None if there is nothing. Reads do not notice.
+
+        `more` says that the object has written something beside its entries.
+        """
+        if not (more or self.dirty):
             return None
         raw, sequence, pending = self._id.raw, self._sequence, self.pending
         puts: list[tuple[bytes, bytes, bytes]] = []
@@ -163,7 +225,8 @@ class WriteSet:
                 self._entered += _ENTRY_BYTES + len(data)
             self._unsynced[key] = sequence
         # An object that was wiped and has nothing since is forgotten; its next write is a new first.
-        exists = bool(puts) or not self.wiped
+        alarm = self.alarm if self.alarm_set else KEEP
+        exists = bool(puts) or more or not self.wiped or alarm is not None
         change = Change(
             raw,
             self._class_name,
@@ -174,12 +237,18 @@ class WriteSet:
             deletes,
             sequence,
             tuple(pending),
+            not exists,
+            alarm,
         )
         self._registered = exists
         self._sequence += 1
-        self.wiped = False
+        self.wiped = self.alarm_set = False
         pending.clear()
         return change
+
+    def forgotten(self) -> None:
+        """Take note that the object leaves the register: its next write is a new first."""
+        self._registered = False
 
     def committed(self, change: Change) -> None:
         """Take note that a change is in the file and durable; its keys are clean, unless rewritten."""
@@ -207,7 +276,10 @@ class WriteSet:
         self.known.clear()
         self.pending.clear()
         self._unsynced.clear()
-        self.wiped = False
+        for writes in self.undo:
+            writes.clear()
+        self.alarm = UNKNOWN
+        self.wiped = self.alarm_set = False
         self._hollow = None
 
     def _trim(self) -> None:
@@ -240,6 +312,13 @@ def merge(
         if above[1] is not ABSENT:
             yield above
         above = next(upcoming, None)
+
+
+def _restore(states: dict[str, Any], key: str, state: Any) -> None:
+    if state is UNKNOWN:
+        states.pop(key, None)
+    else:
+        states[key] = state
 
 
 def _first(entry: tuple[bytes, Any]) -> bytes:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from runtime.ids import NamespaceKey
-from runtime.storage import ObjectStorage, SlotFile
+from runtime.storage import ObjectFiles, ObjectStorage, SlotFile
 
 NAMESPACE = NamespaceKey("w-Room")
 
@@ -29,11 +29,35 @@ def open_file(tmp_path):
 def open_storage():
     """Make the storage of an object; `storage_writes` counts the calls of its on_write."""
 
-    def open_(file, name="a", *, value_bytes=1 << 20, on_write=lambda: None, confirm=lambda: None):
+    def open_(
+        file,
+        name="a",
+        *,
+        value_bytes=1 << 20,
+        on_write=lambda: None,
+        confirm=lambda: None,
+        **more,
+    ):
         limits = SimpleNamespace(value_bytes=value_bytes)
-        return ObjectStorage(file, NAMESPACE.from_name(name), "Room", on_write, confirm, limits)
+        object_id = NAMESPACE.from_name(name)
+        return ObjectStorage(file, object_id, "Room", on_write, confirm, limits, **more)
 
     return open_
+
+
+@pytest.fixture
+def object_files(tmp_path):
+    """The own files of objects of a SQLite class."""
+    limits = SimpleNamespace(value_bytes=1 << 20)
+    files = ObjectFiles(tmp_path / "objects", "relaxed", limits)
+    yield files
+    files.close()
+
+
+@pytest.fixture
+def sqlite(open_file, open_storage, object_files):
+    """The storage of an object of a SQLite class."""
+    return open_storage(open_file(durability="relaxed"), files=object_files)
 
 
 @pytest.fixture
@@ -47,9 +71,10 @@ def commit():
 
     def commit_(*storages):
         for storage in storages:
-            change = storage.take_changes()
-            if change is not None:
+            while (change := storage.take_changes()) is not None:
                 storage.file.commit([change])
+                if change.home is not None:
+                    change.home.commit()
                 storage.committed(change)
 
     return commit_

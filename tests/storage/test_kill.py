@@ -13,9 +13,9 @@ NAMES = ("a", "b", "c")
 ROUNDS = 20
 
 
-def run(coroutine):
+def run(awaitable):
     with pytest.raises(StopIteration) as stop:
-        coroutine.send(None)
+        next(awaitable.__await__())
     return stop.value.value
 
 

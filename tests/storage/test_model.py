@@ -19,9 +19,9 @@ values = st.one_of(
 ) | st.binary(min_size=300, max_size=301)
 
 
-def run(coroutine):
+def run(awaitable):
     with pytest.raises(StopIteration) as stop:
-        coroutine.send(None)
+        next(awaitable.__await__())
     return stop.value.value
 
 

@@ -87,7 +87,7 @@ def test_the_register_has_each_object_from_its_first_commit_on(open_file):
     assert list(file.objects("Room")) == [ObjectRecord(A, "Room", "a", 10.0)]
     assert {record.id for record in file.objects()} == {A, B}
     assert file.counts() == {"Other": 1, "Room": 1}
-    file.commit([change(A, wipe=True)._replace(register=False)])
+    file.commit([change(A, wipe=True)._replace(register=False, forget=True)])
     assert file.counts() == {"Other": 1}
 
 

@@ -1,0 +1,323 @@
+"""The SQLite file of one object: its SQL tables, and beside them its entries.
+
+An object of a SQLite class has such a file from its first use of `storage.sql` on; until then, and
+if it never uses it, its entries are in the slot file. `found()` moves them, in the transaction that
+makes the file: as soon as that is committed, and not before, the file is the entries' home and what
+the slot file has is void. So a kill at any moment leaves one place that has everything.
+
+One transaction is open from the first statement of a turn that writes to the turn's commit; the
+entries join it just before. The script reaches the connection only through `run()`, under sql_guard's authorizer.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
+
+import apsw
+
+from runtime.storage.sql_guard import Guard
+from runtime.storage.wal_file import WalFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Sequence
+    from pathlib import Path
+
+    from runtime.config import Limits
+    from runtime.config.settings import Durability
+    from runtime.storage.sql import Cursor
+    from runtime.storage.sql_guard import Rows
+    from runtime.storage.write_set import Change
+
+__all__ = ["ObjectFile"]
+
+FORMAT: Final = 1
+
+_SCHEMA: Final = f"""
+CREATE TABLE _cf_KV(
+    key BLOB PRIMARY KEY NOT NULL,  -- UTF-8: compared by bytes, which is the order of list()
+    value BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE _cf_METADATA(key INTEGER PRIMARY KEY, value);
+PRAGMA user_version = {FORMAT};
+"""
+_TABLES: Final = 2
+"""How many tables of ours a file has."""
+
+_READ: Final = "SELECT value FROM _cf_KV WHERE key = ?"
+_CONTAINS: Final = "SELECT 1 FROM _cf_KV WHERE key = ?"
+_SCAN_UP: Final = "SELECT * FROM _cf_KV WHERE key >= ? AND key < ? ORDER BY key LIMIT ?"
+_SCAN_DOWN: Final = "SELECT * FROM _cf_KV WHERE key >= ? AND key < ? ORDER BY key DESC LIMIT ?"
+_PUT: Final = (
+    "INSERT INTO _cf_KV VALUES(?, ?) ON CONFLICT(key) DO UPDATE SET value = excluded.value"
+)
+_DELETE: Final = "DELETE FROM _cf_KV WHERE key = ?"
+_WIPE: Final = "DELETE FROM _cf_KV"
+_GET_FACT: Final = "SELECT value FROM _cf_METADATA WHERE key = ?"
+_SET_FACT: Final = "INSERT OR REPLACE INTO _cf_METADATA VALUES(?, ?)"
+# Virtual tables first: they take their shadow tables with them.
+_DROPPABLE: Final = """
+SELECT type, name FROM sqlite_schema
+WHERE type IN ('table', 'view') AND name NOT LIKE '\\_cf\\_%' ESCAPE '\\' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
+ORDER BY type = 'view' DESC, sql LIKE 'create virtual%' DESC
+"""
+_COUNT: Final = "SELECT count(*) FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+
+_ALARM: Final = 1
+"""The fact that is the time of the object's alarm."""
+
+
+class ObjectFile(WalFile):
+    """See the module's text."""
+
+    KIND = "object file"
+    FORMAT = FORMAT
+    CHECKPOINT_PAGES = 1000
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        durability: Durability,
+        limits: Limits,
+        fdatasync: Callable[[int], None] = os.fdatasync,
+        vfs: str | None = None,
+    ) -> None:
+        """Open the file, and make it if there is none."""
+        self._guard = Guard(limits.value_bytes)
+        self.cursors: WeakSet[Cursor] = WeakSet()
+        """The script's cursors that have not been read to their end."""
+        self.rounds = 0
+        """How many group commits this file is part of, that have not ended."""
+        self.is_home = False
+        """Whether the object's entries are here, or will be once the transaction is committed."""
+        self._savepoints = 0
+        super().__init__(path, durability=durability, fdatasync=fdatasync, vfs=vfs)
+
+    def _opened(self, connection: apsw.Connection, version: int) -> None:
+        self._guard.keep(connection)
+        self.is_home = version > 0
+
+    @property
+    def resting(self) -> bool:
+        """Whether nothing is under way, so that the file may be closed."""
+        return not (self.rounds or self.in_transaction or len(self.cursors))
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether something was written that is not committed."""
+        return self._connection.in_transaction
+
+    # --- entries ---------------------------------------------------------------------------------
+
+    def read(self, key: bytes) -> bytes | None:
+        """Return the value of a key, or None when there is none."""
+        self._sound()
+        try:
+            value: bytes | None = self._cursor.execute(_READ, (key,)).get
+        except apsw.Error as cause:
+            raise self._unreadable(cause) from cause
+        return value
+
+    def contains(self, key: bytes) -> bool:
+        """Return whether there is a key, without reading the value."""
+        self._sound()
+        try:
+            return self._cursor.execute(_CONTAINS, (key,)).get is not None
+        except apsw.Error as cause:
+            raise self._unreadable(cause) from cause
+
+    def scan(
+        self, start: bytes, end: bytes, reverse: bool, limit: int | None
+    ) -> Generator[tuple[bytes, bytes], None, None]:
+        """Yield (key, value) in byte order of the keys; see `SlotFile.scan`."""
+        self._sound()
+        bindings = (start, end, -1 if limit is None else min(limit, 1 << 62))
+        try:
+            with closing(self._connection.cursor()) as cursor:
+                yield from cursor.execute(_SCAN_DOWN if reverse else _SCAN_UP, bindings)
+        except apsw.Error as cause:
+            raise self._unreadable(cause) from cause
+
+    @property
+    def alarm(self) -> int | None:
+        """The time of the object's alarm: what the slot file says of it may be older."""
+        self._sound()
+        try:
+            time: int | None = self._cursor.execute(_GET_FACT, (_ALARM,)).get
+        except apsw.Error as cause:
+            raise self._unreadable(cause) from cause
+        return time
+
+    # --- the transaction -------------------------------------------------------------------------
+
+    def found(self, entries: Iterable[tuple[bytes, bytes]], alarm: int | None) -> None:
+        """Begin a transaction that makes this file the home of the object's entries."""
+        self._sound()
+        try:
+            self._cursor.execute("BEGIN IMMEDIATE; " + _SCHEMA)
+            self._cursor.executemany(_PUT, entries)
+            self._cursor.execute(_SET_FACT, (_ALARM, alarm))
+        except BaseException as cause:
+            self._roll_back()
+            if not isinstance(cause, apsw.Error):
+                raise
+            raise self._unwritable(cause) from cause
+        self.is_home = True
+
+    def begin(self, depth: int = 0) -> None:
+        """Begin a transaction with so many savepoints in it, as far as they are not open."""
+        self._sound()
+        try:
+            if not self._connection.in_transaction:
+                self._cursor.execute("BEGIN IMMEDIATE")
+                self._savepoints = 0
+            while self._savepoints < depth:
+                self._cursor.execute(f"SAVEPOINT s{self._savepoints}")
+                self._savepoints += 1
+        except apsw.Error as cause:
+            raise self._unwritable(cause) from cause
+
+    def end(self, depth: int, *, keep: bool) -> None:
+        """Close the savepoints above a depth, and keep or undo what was done since."""
+        if not self.in_transaction or self._savepoints <= depth:
+            return
+        self._savepoints = depth
+        try:
+            if not keep:
+                self.drop_cursors()
+                self._cursor.execute(f"ROLLBACK TO s{depth}")
+            self._cursor.execute(f"RELEASE s{depth}")
+        except apsw.Error as cause:
+            raise self._unwritable(cause) from cause
+
+    def apply(self, change: Change) -> None:
+        """Put the changes of the object's entries into the transaction."""
+        self.begin()
+        try:
+            if change.wipe:
+                self._cursor.execute(_WIPE)
+            if change.deletes:
+                self._cursor.executemany(_DELETE, [(key,) for _, key in change.deletes])
+            if change.puts:
+                self._cursor.executemany(_PUT, [row[1:] for row in sorted(change.puts)])
+        except apsw.Error as cause:
+            raise self._unwritable(cause) from cause
+
+    def set_alarm(self, time: int | None) -> None:
+        """Put the time of the alarm into the transaction."""
+        self.begin()
+        try:
+            self._cursor.execute(_SET_FACT, (_ALARM, time))
+        except apsw.Error as cause:
+            raise self._unwritable(cause) from cause
+
+    def clear(self) -> None:
+        """Drop, within the transaction, everything that the script has made with SQL."""
+        self.drop_cursors()
+        try:
+            # Without its foreign keys, so that no order of tables is asked for.
+            self._cursor.execute("PRAGMA defer_foreign_keys = ON")
+            while row := self._cursor.execute(_DROPPABLE + " LIMIT 1").get:
+                kind, name = row
+                quoted = name.replace('"', '""')
+                self._cursor.execute(f'DROP {kind} "{quoted}"')
+        except apsw.Error as cause:
+            raise self._unwritable(cause) from cause
+
+    def commit(self, _changes: Iterable[Change] = ()) -> None:
+        """Commit the transaction, which has the changes already.
+
+        It survives the process's death at once, and a power cut after the next `sync()`.
+        """
+        try:
+            if self.in_transaction:
+                self._cursor.execute("COMMIT")
+        except BaseException as cause:
+            self.roll_back()
+            if not isinstance(cause, apsw.Error):
+                raise
+            raise self._unwritable(cause) from cause
+
+    def roll_back(self) -> None:
+        """End the transaction; nothing of it stays."""
+        self._savepoints = 0
+        self.drop_cursors()
+        self._roll_back()
+        with suppress(apsw.Error):
+            self.is_home = self._connection.execute("PRAGMA user_version").get > 0
+
+    # --- SQL -------------------------------------------------------------------------------------
+
+    def run(self, sql: str, bindings: Sequence[Any]) -> Rows:
+        """Run one statement of the script. Raises apsw.Error as it comes."""
+        self._sound()
+        return self._guard.run(self._connection, sql, bindings)
+
+    @property
+    def written(self) -> int:
+        """How many rows statements have written on this connection."""
+        return self._connection.total_changes()
+
+    @property
+    def size(self) -> int:
+        """Bytes in use."""
+        self._sound()
+        pages, free, page = (
+            self._cursor.execute(f"PRAGMA {name}").get
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return int((pages - free) * page)
+
+    def refuse(self, error: apsw.Error) -> Exception:
+        """Return what the script gets for an error of its statement."""
+        return self._guard.explain(error)
+
+    def drop_cursors(self) -> None:
+        """End the script's cursors."""
+        for cursor in list(self.cursors):
+            cursor.end()
+
+    # --- the end ---------------------------------------------------------------------------------
+
+    @property
+    def hollow(self) -> bool:
+        """Whether nothing is kept here: no entries, no tables."""
+        self._sound()
+        try:
+            return (
+                self._cursor.execute(_COUNT).get == _TABLES
+                and self._cursor.execute("SELECT 1 FROM _cf_KV LIMIT 1").get is None
+            )
+        except apsw.Error as cause:
+            raise self._unreadable(cause) from cause
+
+    def shrink(self) -> None:
+        """Give the disk back what was deleted. Not within a transaction."""
+        self._sound()
+        try:
+            self.drop_cursors()
+            self._cursor.execute("VACUUM")
+            self._cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except apsw.Error as cause:
+            raise self._unwritable(cause) from cause
+
+    def close(self) -> None:
+        """Checkpoint and close the file; what is not committed is void."""
+        self.drop_cursors()
+        self._roll_back()
+        super().close()
+
+    def remove(self) -> None:
+        """Close the file and delete it."""
+        self.drop_cursors()
+        with suppress(apsw.ConnectionClosedError):
+            self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        self.close()
+        self.is_home = False
+        # The log last: without its main file it means nothing, and the main file without it is old.
+        for path in (self.path, f"{self.path}-wal"):
+            with suppress(FileNotFoundError):
+                os.unlink(path)  # noqa: PTH108

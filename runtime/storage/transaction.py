@@ -1,0 +1,136 @@
+"""Transactions: writes that are kept together or undone together, within a turn or across waits.
+
+A transaction is a savepoint of the write set and of the object's SQL. A synchronous one is over
+before anything else happens. An asynchronous one runs alone (`alone` keeps the object's input gate
+closed) and begins when everything written before was taken for commit; until it ends, nothing is
+told to the engine, so that no commit has a part of it and nothing it says waits for itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from runtime.storage.object_storage import ObjectStorage
+
+__all__ = ["Alone", "Transaction", "nowhere", "run_transaction", "run_transaction_sync"]
+
+T = TypeVar("T")
+
+
+class Alone(Protocol):
+    """Runs an async function while no other event of the object starts or goes on.
+
+    After earlier ones that have not ended, unless one of these made the call.
+    """
+
+    def __call__(self, body: Callable[[], Awaitable[T]], /) -> Awaitable[T]:
+        """Run it, after the current turn; what it raises is the caller's."""
+
+
+_METHODS: Final = frozenset(
+    {
+        "get",
+        "put",
+        "delete",
+        "list",
+        "getAlarm",
+        "get_alarm",
+        "setAlarm",
+        "set_alarm",
+        "deleteAlarm",
+        "delete_alarm",
+    }
+)
+
+
+def nowhere(_body: Callable[[], Awaitable[T]]) -> Awaitable[T]:
+    """Refuse: this storage belongs to no activation."""
+    raise RuntimeError("asynchronous transactions need an activation to run in")
+
+
+class Transaction:
+    """The `txn` of `transaction(closure)`: the object's storage, until the closure ends."""
+
+    __slots__ = ("_state", "_storage")
+
+    def __init__(self, storage: ObjectStorage) -> None:
+        self._storage = storage
+        self._state = "open"
+
+    def rollback(self) -> None:
+        """Undo what was written since the transaction began; only the closure's end may follow."""
+        self._check("rollback")
+        self._state = "rolled back"
+        self._storage.end_savepoint(keep=False)
+
+    def end(self, *, keep: bool) -> None:
+        """Keep or undo what was written, unless that was done."""
+        if self._state == "open":
+            self._storage.end_savepoint(keep=keep)
+        self._state = "ended"
+
+    def deleteAll(self, *_: Any, **__: Any) -> None:
+        """Refuse: RuntimeError."""
+        raise RuntimeError("Cannot call deleteAll() within a transaction")
+
+    delete_all = deleteAll
+
+    def _check(self, method: str) -> None:
+        if self._state == "rolled back":
+            raise RuntimeError(f"Cannot {method}() on rolled back transaction")
+        if self._state == "ended":
+            raise RuntimeError(
+                f"Cannot call {method}() on transaction that has already committed: did you move "
+                "`txn` outside of the closure?"
+            )
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _METHODS:
+            raise AttributeError(
+                f"a transaction has no {name}; it has get, put, delete, list, getAlarm, setAlarm, "
+                "deleteAlarm and rollback"
+            )
+        self._check(name)
+        return getattr(self._storage, name)
+
+
+def run_transaction(
+    storage: ObjectStorage, closure: Callable[[Transaction], Awaitable[T]], alone: Alone
+) -> Awaitable[T]:
+    """Run a closure as a transaction, within the one that calls it if one does."""
+    storage.check()
+
+    async def body() -> T:
+        if not storage.transactions:
+            await storage.taken()
+        storage.check()
+        transaction = Transaction(storage)
+        storage.savepoint()
+        storage.transactions += 1
+        keep = False
+        try:
+            result = await closure(transaction)
+            keep = True
+        finally:
+            transaction.end(keep=keep)
+            storage.transactions -= 1
+            if not storage.transactions and not storage.has_failed:
+                storage.announce()
+        return result
+
+    return alone(body)
+
+
+def run_transaction_sync(storage: ObjectStorage, closure: Callable[[], T]) -> T:
+    """Run a closure between a savepoint and its end."""
+    storage.savepoint()
+    keep = False
+    try:
+        result = closure()
+        keep = True
+    finally:
+        storage.end_savepoint(keep=keep)
+    return result
