@@ -17,7 +17,7 @@ import inspect
 from collections import deque
 from contextlib import suppress
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from runtime.bindings import Env
 from runtime.host.context import DurableObjectAbort, DurableObjectContext, keep
@@ -39,12 +39,15 @@ if TYPE_CHECKING:
     from runtime.host.entrypoint import Entrypoint
     from runtime.host.host import Host
     from runtime.ids import ObjectId
-    from runtime.storage import ObjectStorage
+    from runtime.storage import Alarm, ObjectStorage
     from runtime.wire.codec import Frame
     from runtime.wire.link import Reply
     from runtime.wire.messages import Message, Target
     from runtime.wire.streams import Inflow
     from workers import DurableObject, Request
+
+
+T = TypeVar("T")
 
 
 class Incoming:
@@ -240,7 +243,7 @@ class Activation:
             self._construct()
         check_method(type(self._instance), name)
         bound: Callable[..., Any] = getattr(self._instance, name)
-        if name == "fetch":
+        if name in {"fetch", "alarm"}:
             bound = relaxed(bound)
         self._methods[name] = bound
         return bound
@@ -387,6 +390,18 @@ class Activation:
         self._say(Outgoing(reply, message, ()))
         return reply
 
+    def alone(self, body: Callable[[], Awaitable[T]]) -> Awaitable[T]:
+        """Run a transaction, while no other event goes on."""
+        return self.context.alone(body)
+
+    def can_alarm(self) -> bool:
+        """Whether the class has an alarm(); not looked at before the instance is there."""
+        return self._instance is None or callable(getattr(self._instance, "alarm", None))
+
+    def alarm_set(self, alarm: Alarm | None) -> None:
+        """Take note that the object's alarm is durably set, or deleted."""
+        self.host.alarms.set(self.id.raw, alarm)
+
     def wrote(self) -> None:
         """Take note of the first write since the last commit began."""
         self.output.wrote()
@@ -483,10 +498,10 @@ class _Construction:
 
 
 def relaxed(fetch: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a `def fetch(self)` without a request be called with one, as the original does."""
+    """Let `fetch(self)` and `alarm(self)` be called with what they leave out, as the original does."""
     function = getattr(fetch, "__func__", None)
     if function is not None and _takes_only_self(function):
-        return lambda _request: fetch()
+        return lambda *_: fetch()
     return fetch
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from workers.errors import ObjectReset
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from runtime.host.host import Host
     from runtime.ids import ObjectId
     from runtime.storage import ObjectStorage
+
+T = TypeVar("T")
 
 _log = logging.getLogger("roost.host")
 
@@ -43,9 +46,10 @@ class DurableObjectAbort(BaseException):
 class _Section:
     """A critical section, or (the outermost) an object that has some: they run one by one in it."""
 
-    __slots__ = ("last", "open")
+    __slots__ = ("depth", "last", "open")
 
-    def __init__(self) -> None:
+    def __init__(self, depth: int) -> None:
+        self.depth = depth
         self.last: asyncio.Task[Any] | None = None
         self.open = True
 
@@ -60,7 +64,7 @@ class DurableObjectContext:
 
     def __init__(self, activation: Activation) -> None:
         self._activation = activation
-        self._outermost = _Section()
+        self._outermost = _Section(0)
         self._sections: set[asyncio.Task[Any]] = set()
 
     @property
@@ -89,37 +93,53 @@ class DurableObjectContext:
         these made the call. It may take 30 s; if it takes longer or raises, the object is reset.
         Returns an awaitable of its result; usable as a decorator.
         """
+        return self._critical(callback, resets=True)
+
+    def alone(self, body: Callable[[], Awaitable[T]]) -> Awaitable[T]:
+        """Do the same for a transaction, whose errors are the caller's and reset nothing."""
+        return self._critical(body, resets=False)
+
+    def _critical(self, callback: Callable[[], Awaitable[T]], *, resets: bool) -> Awaitable[T]:
         activation = self._activation
         if activation.reset_by is not None:
             raise activation.reset_by
-        if activation.gate.locks >= CRITICAL_DEPTH:
-            raise RuntimeError("blockConcurrencyWhile() calls are nested too deeply.")
         around = _section.get()
         if around is None or not around.open:
             around = self._outermost
+        if around.depth >= CRITICAL_DEPTH:
+            raise RuntimeError("blockConcurrencyWhile() calls are nested too deeply.")
         activation.gate.lock()
         activation.host.waiting += 1
-        task = activation.host.loop.create_task(self._run_section(around.last, callback))
+        task = activation.host.loop.create_task(
+            self._run_section(around, around.last, callback, resets=resets)
+        )
         around.last = task
         self._sections.add(task)
-        task.add_done_callback(self._section_ended)
+        task.add_done_callback(partial(self._section_ended, resets))
         outcome = asyncio.shield(task)
         outcome.add_done_callback(_seen)  # used as a decorator, nobody awaits it
         return outcome
 
     async def _run_section(
-        self, before: asyncio.Task[Any] | None, callback: Callable[[], Awaitable[Any]]
-    ) -> Any:
+        self,
+        around: _Section,
+        before: asyncio.Task[Any] | None,
+        callback: Callable[[], Awaitable[T]],
+        *,
+        resets: bool,
+    ) -> T:
         activation = self._activation
         if before is not None and not before.done():
             await asyncio.wait([before])
-        section = _Section()
+        section = _Section(around.depth + 1)
         _section.set(section)
         late = ObjectReset(LATE, overloaded=True)
         timer = activation.host.loop.call_later(CRITICAL_SECONDS, activation.reset, late)
         try:
             return await callback()
         except BaseException as cause:
+            if not resets and isinstance(cause, Exception):
+                raise
             error = ObjectReset(f"blockConcurrencyWhile() failed: {type(cause).__name__}: {cause}")
             error.__cause__ = cause
             activation.reset(error)  # unless it was reset before, which is then the cause of this
@@ -130,12 +150,12 @@ class DurableObjectContext:
             timer.cancel()
             section.open = False
 
-    def _section_ended(self, task: asyncio.Task[Any]) -> None:
+    def _section_ended(self, resets: bool, task: asyncio.Task[Any]) -> None:
         self._sections.discard(task)
         activation = self._activation
         activation.host.waiting -= 1
         error = None if task.cancelled() else task.exception()
-        if error is not None and not isinstance(error, DurableObjectAbort):
+        if resets and error is not None and not isinstance(error, DurableObjectAbort):
             _log.error(
                 "blockConcurrencyWhile() of %s %s failed",
                 activation.class_name,

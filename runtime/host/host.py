@@ -19,6 +19,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from runtime.host.activation import Incoming
+from runtime.host.alarms import Alarms
 from runtime.host.catalog import Catalog
 from runtime.host.channel import Channel, LocalExit, RouterExit
 from runtime.host.commits import Commits
@@ -95,7 +96,8 @@ class Host:
         self.calls = 0
         self.on_sent: Callable[[], None] = lambda: None
         """Called after messages were sent; the listener looks again then."""
-        self._slots = Slots(data, roster.slots, roster.hosts, config.durability)
+        self._slots = Slots(data, roster.slots, roster.hosts, config)
+        self.alarms = Alarms(self, self._slots)
         self._router = router
         self._roster = roster
         self._channels: dict[bytes, Channel] = {}
@@ -407,7 +409,7 @@ class Host:
 
     def storage_for(self, activation: Activation) -> ObjectStorage:
         """Open the storage of an object. Raises StorageError."""
-        return self._slots.storage_for(activation, self.limits)
+        return self._slots.storage_for(activation)
 
     def context_of(self, event: Event) -> Context:
         """Return a context for a Task that belongs to somebody's events."""
@@ -439,6 +441,7 @@ class Host:
         """Evict what is idle and show a sign of life; once a second."""
         self.catalog.tick(time.monotonic())
         self._tell(time.monotonic_ns())
+        self.alarms.tick()
 
     @property
     def idle(self) -> bool:
@@ -461,5 +464,6 @@ class Host:
         self.closed = True
         await self.stage.close()
         self.commits.close()
+        self.alarms.close()
         self._slots.close()
         self.bindings.close()

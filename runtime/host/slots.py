@@ -1,4 +1,7 @@
-"""The slot files that this host owns, opened when an object of theirs is first asked for."""
+"""The slot files that this host owns, opened when an object of theirs is first asked for.
+
+Also the files that objects of a SQLite class have beside them, once they use SQL.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +9,32 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from runtime.ids import host_of, slot_of
-from runtime.storage import ObjectRecord, ObjectStorage, SlotFile
+from runtime.storage import ObjectFiles, ObjectStorage, SlotFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from runtime.config import Durability, Limits
+    from runtime.config import Config
     from runtime.host.activation import Activation
+    from runtime.storage import ObjectRecord
 
 
 class Slots:
     """Open files by slot."""
 
-    def __init__(self, data: Path, slots: int, hosts: int, durability: Durability) -> None:
+    def __init__(self, data: Path, slots: int, hosts: int, config: Config) -> None:
         self._directory = data / "slots"
         self._slots = slots
         self._hosts = hosts
-        self._durability = durability
+        self._limits = config.limits
+        self._durability = config.durability
+        self._sqlite_classes = config.sqlite_classes
         self._files: dict[int, SlotFile] = {}
+        self._object_files = ObjectFiles(data / "objects", config.durability, config.limits)
 
-    def _open(self, slot: int) -> SlotFile:
+    def open(self, slot: int) -> SlotFile:
+        """Return the file of a slot. Raises StorageError when it cannot be used."""
         file = self._files.get(slot)
         if file is None:
             self._directory.mkdir(mode=0o700, exist_ok=True)
@@ -34,29 +42,47 @@ class Slots:
             file = self._files[slot] = SlotFile(path, durability=self._durability)
         return file
 
-    def storage_for(self, activation: Activation, limits: Limits) -> ObjectStorage:
+    def slot(self, raw: bytes) -> int:
+        """Return the slot of an object."""
+        return slot_of(raw, self._slots)
+
+    def owned(self, host: int) -> Iterator[int]:
+        """Yield the slots of a host that have a file."""
+        for slot in range(self._slots):
+            if host_of(slot, self._hosts) == host and (
+                slot in self._files or slot_path(self._directory, slot).exists()
+            ):
+                yield slot
+
+    def storage_for(self, activation: Activation) -> ObjectStorage:
         """Return the storage of an activation. Raises StorageError when its file cannot be used."""
+        slot = self.slot(activation.id.raw)
+        sqlite = activation.class_name in self._sqlite_classes
         return ObjectStorage(
-            self._open(slot_of(activation.id.raw, self._slots)),
+            self.open(slot),
             activation.id,
             activation.class_name,
             on_write=activation.wrote,
             confirm=activation.confirm,
-            limits=limits,
+            limits=self._limits,
+            files=self._object_files if sqlite else None,
+            slot=slot,
+            alone=activation.alone,
+            can_alarm=activation.can_alarm,
+            on_alarm=activation.alarm_set,
         )
 
     def objects(self, host: int, class_name: str | None) -> Iterator[ObjectRecord]:
         """Yield the objects of a host's slots that have storage. Raises StorageError."""
-        for slot in range(self._slots):
-            owned = host_of(slot, self._hosts) == host
-            if owned and slot_path(self._directory, slot).exists():
-                yield from self._open(slot).objects(class_name)
+        for slot in self.owned(host):
+            yield from self.open(slot).objects(class_name)
 
     def close(self) -> None:
         """Close all files."""
         for file in self._files.values():
             file.close()
         self._files.clear()
+        self._object_files.close()
 
 
 def stored_objects(data: Path, class_name: str | None) -> Iterator[ObjectRecord]:
