@@ -107,12 +107,12 @@ class WalFile:
             ).fetchall()
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             self._opened(connection, version)
-        except apsw.Error as cause:
-            connection.close(True)
+        except BaseException as cause:
+            with suppress(apsw.Error):  # a disk that fails may do so again
+                connection.close(True)
+            if not isinstance(cause, apsw.Error):
+                raise
             raise StorageError(f"{self.KIND} {self.path} cannot be opened: {cause}") from cause
-        except StorageError:
-            connection.close(True)
-            raise
         return connection
 
     def _opened(self, connection: apsw.Connection, version: int) -> None:

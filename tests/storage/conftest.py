@@ -1,5 +1,7 @@
 """Slot files in a temporary directory, and storages of objects on them."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import pytest
@@ -8,6 +10,14 @@ from runtime.ids import NamespaceKey
 from runtime.storage import ObjectFiles, ObjectStorage, SlotFile
 
 NAMESPACE = NamespaceKey("w-Room")
+
+
+@pytest.fixture
+def memory_path():
+    """A folder whose disk syncs cost nothing."""
+    memory = Path("/dev/shm")
+    with TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

@@ -1,0 +1,196 @@
+"""Whichever disk operation fails, at whichever point: nothing acknowledged is lost, no file breaks."""
+
+import os
+from types import SimpleNamespace
+
+import apsw
+import pytest
+
+from runtime.ids import NamespaceKey
+from runtime.storage import CommitGroup, ObjectFiles, ObjectStorage, SlotFile
+from workers.errors import RoostError
+
+NAMESPACE = NamespaceKey("w-Room")
+LIMITS = SimpleNamespace(value_bytes=1 << 20)
+TURNS = 6
+KINDS = ["open", "write", "sync", "truncate", "full", "fdatasync"]
+
+
+def run(awaitable):
+    with pytest.raises(StopIteration) as stop:
+        next(awaitable.__await__())
+    return stop.value.value
+
+
+class Disk(apsw.VFS):
+    """A file system whose n-th operation of a kind fails, and with `for_good` all after it."""
+
+    def __init__(self):
+        super().__init__("faulty", "")
+        self.plan(None, 0)
+
+    def plan(self, kind, number, *, for_good=False):
+        self.kind, self.left, self.for_good = kind, number, for_good
+        self.met = False
+
+    def meet(self, kind):
+        if kind == self.kind:
+            self.left -= 1
+            if self.left == 0 or (self.for_good and self.left < 0):
+                self.met = True
+                return True
+        return False
+
+    def xOpen(self, name, flags):
+        if self.meet("open"):
+            raise apsw.CantOpenError
+        return File(self, name, flags)
+
+    def fdatasync(self, descriptor):
+        if self.meet("fdatasync"):
+            raise OSError(5, "Input/output error")
+        os.fdatasync(descriptor)
+
+
+class File(apsw.VFSFile):
+    def __init__(self, disk, name, flags):
+        self.disk = disk
+        super().__init__("", name, flags)
+
+    def fail(self, kind, code):
+        if self.disk.meet(kind):
+            error = apsw.IOError("the disk fails")
+            error.extendedresult = code
+            raise error
+
+    def xWrite(self, data, offset):
+        self.fail("write", apsw.SQLITE_IOERR_WRITE)
+        if self.disk.meet("full"):
+            raise apsw.FullError("no room")
+        super().xWrite(data, offset)
+
+    def xSync(self, flags):
+        self.fail("sync", apsw.SQLITE_IOERR_FSYNC)
+        super().xSync(flags)
+
+    def xTruncate(self, size):
+        self.fail("truncate", apsw.SQLITE_IOERR_TRUNCATE)
+        super().xTruncate(size)
+
+
+@pytest.fixture(scope="module")
+def disk():
+    found = Disk()
+    yield found
+    found.unregister()
+
+
+class House:
+    """A slot file with a plain object, and one that uses SQL."""
+
+    def __init__(self, folder, **options):
+        self.file = SlotFile(folder / "0.sqlite", **options)
+        try:
+            self.files = ObjectFiles(folder / "objects", "strict", LIMITS, **options)
+        except BaseException:
+            self.file.close()
+            raise
+        self.group = CommitGroup()
+        self.activate()
+
+    def activate(self):
+        self.plain, self.sql = self.storage_of("plain"), self.storage_of("sql")
+
+    def storage_of(self, name):
+        storage = ObjectStorage(
+            self.file,
+            NAMESPACE.from_name(name),
+            "Room",
+            lambda: self.group.mark(storage),
+            lambda: None,
+            LIMITS,
+            files=self.files,
+        )
+        return storage
+
+    def turn(self, number):
+        """Write the number in four places; return the objects that acknowledge it."""
+        said = []
+        for storage, uses_sql in ((self.plain, False), (self.sql, True)):
+            try:
+                run(storage.put({"n": number, "body": "x" * 3000 * number}))
+                if uses_sql:
+                    storage.sql.exec("CREATE TABLE IF NOT EXISTS t(n)")
+                    storage.sql.exec("INSERT INTO t VALUES (?)", number)
+                if number == 4:
+                    run(storage.deleteAll())
+                    run(storage.put("n", number))
+                said.append(storage)
+            except RoostError:
+                storage.failed()  # as the host does when a turn's storage breaks
+        while self.group._marked:
+            round_ = self.group.start_round()
+            round_.sync()
+            failed = self.group.end_round(round_)
+            said = [storage for storage in said if id(storage) not in failed]
+        acknowledged = [name for name in ("plain", "sql") if getattr(self, name) in said]
+        if len(acknowledged) < 2:
+            self.activate()
+        return acknowledged
+
+    def close(self):
+        for part in (self.files, self.file):
+            try:
+                part.close()
+            except RoostError:
+                pass
+
+
+def numbers(folder):
+    """What a sound disk has: the number of each object; checks that they are whole."""
+    house = House(folder)
+    found = {"plain": run(house.plain.get("n")) or 0, "sql": run(house.sql.get("n")) or 0}
+    for name in found:
+        number, storage = found[name], getattr(house, name)
+        body = run(storage.get("body"))
+        assert body == (None if number in (0, 4) else "x" * 3000 * number)
+    if found["sql"]:
+        house.sql.sql.exec("CREATE TABLE IF NOT EXISTS t(n)")
+        rows = [row.n for row in house.sql.sql.exec("SELECT n FROM t ORDER BY n")]
+        assert (rows[-1] if rows else 4) == found["sql"]
+        assert run(house.sql.list()).keys() <= {"n", "body"}
+        own = house.sql.database()
+        assert own._connection.execute("PRAGMA integrity_check").get == "ok"
+        own.roll_back()
+    assert house.file._connection.execute("PRAGMA integrity_check").get == "ok"
+    house.close()
+    return found
+
+
+@pytest.mark.parametrize("for_good", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_fault_of_a_scenario_leaves_what_was_acknowledged(disk, kind, for_good, memory_path):
+    number, met = 0, True
+    while met:
+        number += 1
+        folder = memory_path / str(number)
+        folder.mkdir()
+        acknowledged, tried = {"plain": 0, "sql": 0}, 0
+        disk.plan(kind, number, for_good=for_good)
+        try:
+            house = House(folder, vfs="faulty", fdatasync=disk.fdatasync)
+        except RoostError:
+            assert disk.met
+            continue
+        for turn in range(1, TURNS + 1):
+            tried = turn
+            acknowledged.update(dict.fromkeys(house.turn(turn), turn))
+        met = disk.met
+        disk.plan(None, 0)
+        house.close()
+        found = numbers(folder)
+        for name, at_least in acknowledged.items():
+            assert at_least <= found[name] <= tried, (kind, number)
+        if not met:
+            assert acknowledged == {"plain": TURNS, "sql": TURNS}
+    assert number > 1
