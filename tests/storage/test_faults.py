@@ -1,5 +1,6 @@
 """Whichever disk operation fails, at whichever point: nothing acknowledged is lost, no file breaks."""
 
+import contextlib
 import os
 from types import SimpleNamespace
 
@@ -140,18 +141,16 @@ class House:
 
     def close(self):
         for part in (self.files, self.file):
-            try:
+            with contextlib.suppress(RoostError):
                 part.close()
-            except RoostError:
-                pass
 
 
 def numbers(folder):
     """What a sound disk has: the number of each object; checks that they are whole."""
     house = House(folder)
     found = {"plain": run(house.plain.get("n")) or 0, "sql": run(house.sql.get("n")) or 0}
-    for name in found:
-        number, storage = found[name], getattr(house, name)
+    for name, number in found.items():
+        storage = getattr(house, name)
         body = run(storage.get("body"))
         assert body == (None if number in (0, 4) else "x" * 3000 * number)
     if found["sql"]:

@@ -41,7 +41,7 @@ async def test_entries_and_kv_list_give_what_list_gives(storage, commit, reverse
 
 @pytest.mark.usefixtures("small_pages")
 async def test_what_is_written_meanwhile_is_there_when_its_turn_comes(storage, commit):
-    await storage.put({key: 1 for key in "abcdefgh"})
+    await storage.put(dict.fromkeys("abcdefgh", 1))
     commit(storage)
     found = []
     async for key, value in storage.entries():
@@ -59,7 +59,7 @@ async def test_a_second_kv_listing_ends_the_first(sqlite):
     first = sqlite.kv.list()
     assert next(first) == ("a", 1)
     assert list(sqlite.kv.list(prefix="b")) == [("b", 2)]
-    with pytest.raises(RuntimeError, match="Only one kv.list\\(\\) iterator can exist at a time"):
+    with pytest.raises(RuntimeError, match=r"Only one kv\.list\(\) iterator can exist at a time"):
         next(first)
 
 
