@@ -46,7 +46,7 @@ CLASSES = {"COUNTERS": Counter, "DURABLE": Durable, "TABLES": Table}
 
 def run(*, quick: bool = False) -> Report:
     """Measure everything."""
-    turns = 1 if quick else 5
+    turns = 1 if quick else 3
     rates, targets = uvloop.run(
         throughput(turns, calls=2_000 if quick else 60_000, objects=20 if quick else OBJECTS)
     )
@@ -73,7 +73,7 @@ async def throughput(turns: int, calls: int, objects: int) -> tuple[list[Result]
                 for count in (1, objects):
                     stubs = [rt.env[namespace].getByName(f"{n}") for n in range(count)]
                     methods = [getattr(stub, method) for stub in stubs]
-                    made = calls if namespace != "TABLES" else calls // 10
+                    made = calls if namespace != "TABLES" else calls // 30
                     drivers[what, f"{_named(count)}, {durability}"] = (
                         lambda methods=methods, made=made: calls_a_second(
                             window(methods, made), made
@@ -81,7 +81,7 @@ async def throughput(turns: int, calls: int, objects: int) -> tuple[list[Result]
                     )
             connection = stack.enter_context(database(strict=durability == "strict"))
             for size in (1, 100):
-                made = calls // (20 if size == 1 else 2)
+                made = calls // (60 if size == 1 else 2)
                 drivers[f"raw apsw, {size} a commit", f"{_named(objects)}, {durability}"] = (
                     lambda connection=connection, size=size, made=made: _by_hand(
                         connection, made, objects, size

@@ -86,7 +86,7 @@ class House:
 
     def file(self, stub):
         """The slot file of an object."""
-        return self.host._slots._open(slot_of(stub.id.raw, 4))
+        return self.host._slots.open(slot_of(stub.id.raw, 4))
 
     def break_commits(self, stub):
         """Make every COMMIT of the slot file of an object fail from now on."""
