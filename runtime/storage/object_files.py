@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ObjectFiles"]
 
-MOST_OPEN: Final = 256
-"""How many object files a host keeps open. Each takes three descriptors and about 100 KiB."""
+MOST_OPEN: Final = 512
+"""How many object files a host keeps open. Each takes three descriptors and about 200 KiB."""
 
 _LOOK: Final = 16
 """Among how many of the files that were used longest ago one to close is looked for."""
