@@ -430,6 +430,7 @@ class Host:
     def tick(self) -> None:
         """Evict what is idle and show a sign of life; once a second."""
         self.catalog.tick(time.monotonic())
+        self.caller.shelf.trim()
         self._tell(time.monotonic_ns())
 
     @property
