@@ -181,6 +181,7 @@ def _supervisor(
         config.limits.request_body,
         config.limits.grace_s,
         quiet=quiet,
+        websockets=config.websockets,
     )
     extras: dict[str, Callable[[socket.socket, int], None]] = {
         "gateway": partial(run_gateway, gateway)

@@ -39,6 +39,7 @@ from runtime.config.settings import (
     read_preload,
     read_slots,
 )
+from runtime.config.sockets import SocketLimits, read_socket_limits
 from runtime.config.table import KEYWORDS, Table
 from runtime.config.text import read_table
 from workers.errors import ConfigError
@@ -92,6 +93,7 @@ class Config:
     preload: tuple[str, ...] = ()
     """Modules imported before hosts are forked."""
     limits: Limits = field(default_factory=Limits)
+    websockets: SocketLimits = field(default_factory=SocketLimits)
     compatibility_date: str | None = None
     """`YYYY-MM-DD`; None stands for today."""
     compatibility_flags: tuple[str, ...] = ()
@@ -156,6 +158,7 @@ def load(path: Path, env: str | None = None) -> Config:
         slots=read_slots(roost),
         preload=read_preload(roost),
         limits=read_limits(roost, limits),
+        websockets=read_socket_limits(roost),
         compatibility_date=_compatibility_date(sections.holding("compatibility_date")),
         compatibility_flags=compatibility_flags.texts("compatibility_flags", "a flag"),
         warnings=warnings_of(sections, undeclared),
@@ -207,6 +210,7 @@ def from_keywords(
         slots=read_slots(table),
         preload=read_preload(table),
         limits=read_limits(table, table),
+        websockets=read_socket_limits(table),
     )
 
 

@@ -30,6 +30,7 @@ ROOST: Final = frozenset(
         "request_body",
         "slots",
         "value_bytes",
+        "websockets",
     }
 )
 """Keys of the `[roost]` table, and keywords of `Runtime`."""

@@ -5,7 +5,7 @@ one reader here, so that both are checked alike.
 """
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypedDict, cast
 
@@ -65,6 +65,7 @@ class Settings(TypedDict, total=False):
     min_kv_ttl: int | None
     idle_s: float | None
     grace_s: float | None
+    websockets: Mapping[str, object] | None
 
 
 def read_ip(table: Table) -> str:
