@@ -18,11 +18,10 @@ from workers.errors import RoostError
 from workers.websocket import connect, heard, other_end, websocket_from_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from runtime.host.activation import Activation
     from runtime.host.channel import Channel
-    from runtime.wire.messages import Message
     from runtime.wire.sockets import Kept, Package
     from workers import DurableObject
 
@@ -89,7 +88,8 @@ class ObjectSockets:
         self.auto: tuple[str, str] | None = None
         self.timeout_ms: int | None = None
         self.held = 0
-        """Ends that this activation alone can serve: accepted with accept(), or not yet connected."""
+        """Ends that only this activation can serve: their connection is on its way, or they were
+        accepted with accept()."""
 
     # --- what ctx asks ---------------------------------------------------------------------------
 
@@ -208,29 +208,17 @@ class ObjectSockets:
     # --- the table -------------------------------------------------------------------------------
 
     def _add(self, key: Key, ws: WebSocket) -> None:
-        if isinstance(key, WebSocket):
-            self.held += 1
         self._ends[key] = ws
         for tag in ws._tags:
             self._tagged.setdefault(tag, {})[ws] = None
 
     def _forget(self, key: Key, ws: WebSocket) -> None:
-        if isinstance(key, WebSocket):
-            self.held -= 1
         del self._ends[key]
         for tag in ws._tags:
             tagged = self._tagged[tag]
             del tagged[ws]
             if not tagged:
                 del self._tagged[tag]
-
-    def unconnected(self) -> Iterator[WebSocket]:
-        """Yield the ends that have no connection yet."""
-        return (key for key in self._ends if isinstance(key, WebSocket))
-
-    def say(self, channel: Channel, message: Message) -> None:
-        """Say something to a gateway, behind the output gate."""
-        self.voice.say(channel, message)
 
 
 def checked_tags(tags: Iterable[str]) -> tuple[str, ...]:

@@ -157,10 +157,9 @@ class HostSockets:
         if isinstance(owner, Activation):
             target = (owner.class_name, owner.id.raw, owner.id.name)
             own = _sockets_of(owner)
+            own.held += 1
             if server._accepted == "hibernation":
                 package = Package(server._tags, server._attachment, protocol, own.auto)
-            else:
-                own.held += 1
         return self._host.number, self._count, target, package
 
     def _attach(self, channel: Channel, message: Message) -> None:
@@ -192,6 +191,7 @@ class HostSockets:
         """Connect an end to its socket, or to none if its client has left."""
         if ws._accepted == "hibernation":
             sockets = _sockets_of(owner)
+            sockets.held -= 1
             if number is None:
                 self._tell(owner, SocketEvent(channel, ws, "webSocketClose"), CUT)
             else:
