@@ -35,6 +35,8 @@ MUCH = 1024 * 1024
 CUT = (1006, "WebSocket disconnected without sending Close frame.", False)
 """What is told of a connection that broke: code, reason, whether it was clean."""
 
+TOO_SLOW = (1013, "messages come faster than they are read", False)
+
 _quiet = logging.getLogger("roost.gateway.websocket")
 _quiet.setLevel(logging.ERROR)
 
@@ -59,6 +61,7 @@ class Socket(asyncio.Protocol):
         "_transport",
         "_under_way",
         "_unread",
+        "_verdict",
         "attachment",
         "closing",
         "heard",
@@ -85,6 +88,7 @@ class Socket(asyncio.Protocol):
         self._parts: list[bytes | bytearray] | None = None  # of a message in fragments
         self._told = False
         self._unread = False
+        self._verdict: tuple[int, str, bool] | None = None  # why the gateway closed it
         self._under_way = 0
         self._bytes = 0
         self.owner = owner
@@ -158,15 +162,17 @@ class Socket(asyncio.Protocol):
         transport, parser = self._transport, self._parser
         if transport is None:
             return
+        written = False
         for data in parser.data_to_send():
             if data:
                 transport.write(data)
+                written = True
         if parser.eof_sent:
             self.closing = True
             self._tell()
             transport.close()  # when all is written
             self._sockets.later(CLOSE_SECONDS, self.abort)
-        elif transport.get_write_buffer_size() > self._sockets.limits.buffer_bytes:
+        elif written and transport.get_write_buffer_size() > self._sockets.limits.buffer_bytes:
             self.abort()  # it sends pings and does not read the answers
         elif self._under_way > SOME or self._bytes > MUCH:
             self._unread = True
@@ -189,7 +195,7 @@ class Socket(asyncio.Protocol):
             return
         self._told = True
         parser = self._parser
-        facts: tuple[int, str, bool] = CUT
+        facts: tuple[int, str, bool] = self._verdict or CUT
         if parser.close_rcvd is not None:
             facts = (int(parser.close_rcvd.code), parser.close_rcvd.reason, True)
         elif parser.close_sent is not None and parser.eof_sent:
@@ -207,7 +213,8 @@ class Socket(asyncio.Protocol):
             return
         transport.write(frame)
         if transport.get_write_buffer_size() > self._sockets.limits.buffer_bytes:
-            self.shut(1013, "messages come faster than they are read")
+            self._verdict = TOO_SLOW
+            self.shut(*TOO_SLOW[:2])
 
     def shut(self, code: int | None, reason: str) -> None:
         """Close: the client has some seconds to answer."""

@@ -19,7 +19,7 @@ from examples.demo.server import started
 from runtime import aconnect
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from websockets.asyncio.client import ClientConnection
 
@@ -82,17 +82,13 @@ class Rooms:
     async def asleep(self) -> None:
         """Wait until no object is in memory."""
         async with self.runtime() as runtime:
-            while any(host.objects for host in runtime.status()):
-                await asyncio.sleep(0.02)
+            await until(lambda: not any(host.objects for host in runtime.status()))
 
     async def kill(self, pid: int) -> None:
         """Kill a host, and wait until another one is up in its place."""
         async with self.runtime() as runtime:
             os.kill(pid, signal.SIGKILL)
-            while pid in {h.pid for h in runtime.status()} or not all(
-                h.state == "up" for h in runtime.status()
-            ):
-                await asyncio.sleep(0.005)
+            await until(lambda: all(h.state == "up" and h.pid != pid for h in runtime.status()))
 
 
 @asynccontextmanager
@@ -102,6 +98,15 @@ async def aconnect_(data: Path) -> AsyncIterator[AsyncRuntime]:
         yield runtime
     finally:
         await runtime.close()
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    """Look until something has happened, within a bound that only a failure reaches."""
+    async with asyncio.timeout(20):
+        for _ in range(100_000):
+            if happened():
+                return
+            await asyncio.sleep(0.002)
 
 
 async def soon(ws: ClientConnection) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from .conftest import Rooms, serve, soon
+from .conftest import Rooms, serve, soon, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,8 +66,7 @@ async def test_an_object_with_a_standard_socket_stays_in_memory(drowsy: Rooms) -
     async with drowsy.open("awake?api=standard") as ws:
         await drowsy.call("elsewhere", "noted")
         async with drowsy.runtime() as runtime:
-            while sum(host.objects for host in runtime.status()) != 1:
-                await asyncio.sleep(0.02)
+            await until(lambda: sum(host.objects for host in runtime.status()) == 1)
         await ws.send("a")
         assert await soon(ws) == "heard a"
 
@@ -80,8 +78,7 @@ async def test_sockets_outlive_their_host_and_messages_wait_for_the_next(drowsy:
             generation = max(host.generation for host in runtime.status())
             os.kill(first["pid"], signal.SIGKILL)
             # Give the gateway the news, so that what follows is sent after the death for sure.
-            while max(host.generation for host in runtime.status()) == generation:
-                await asyncio.sleep(0.001)
+            await until(lambda: max(h.generation for h in runtime.status()) > generation)
         for number in range(50):
             await ws.send(f"echo {number}")
         received = [await soon(ws) for _ in range(50)]

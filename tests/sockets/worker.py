@@ -87,6 +87,9 @@ class Room(DurableObject):
     async def do_all(self, _ws, text):
         self.ctx.broadcast(text)
 
+    async def do_big(self, _ws, size):
+        self.ctx.broadcast("z" * int(size))
+
     async def do_others(self, ws, text):
         ws.send(str(self.ctx.broadcast(text, except_=ws)))
 
