@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import secrets
 import sys
 from dataclasses import dataclass, field
@@ -67,6 +68,8 @@ def run_gateway(gateway: Gateway, connection: socket.socket, supervisor: int) ->
     ignore_terminal()
     if os.getppid() != supervisor:
         os._exit(1)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a descriptor a connection
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
