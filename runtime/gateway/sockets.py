@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 WINDOW = 2_048
 """Unhandled messages that a gateway sends to one object; the rest waits here, unread."""
 
-TRIES = 3
-"""How often an object is told of a socket's end, if it is reset meanwhile."""
+TRIES = 10
+"""How often an object is told of a socket's end or losses, while it or its host ends meanwhile."""
 
 SLICES = 16
 """The sockets are looked at in so many portions, so that a look at all of them stalls nothing."""
@@ -96,10 +96,7 @@ class Delivery:
     def set_result(self, _result: object, /) -> None:
         """The object has handled it."""
         self._over()
-        if self.handler == "webSocketError":
-            self.socket.lost = False
-        elif self.handler == "webSocketClose":
-            self._sockets.forget(self.socket)
+        self._end()
 
     def set_exception(self, error: BaseException, /) -> None:
         """The object has not handled it, or not to the end."""
@@ -107,14 +104,12 @@ class Delivery:
         if isinstance(error, RuntimeClosed):
             return
         retryable = bool(getattr(error, "retryable", False))
-        if self.handler == "webSocketClose":
+        if self.handler != "webSocketMessage":
             self._tries -= 1
             if retryable and self._tries:
                 self._sockets.deliver(self)
                 return
-            self._sockets.forget(self.socket)
-        elif self.handler == "webSocketError":
-            self.socket.lost = False
+            self._end()
         elif retryable:
             self._sockets.lost(self.socket, str(error))
             return
@@ -123,7 +118,15 @@ class Delivery:
         target = self.socket.owner.target
         note(error, "WS", describe(target, self.handler), 101, brief=retryable)
 
+    def _end(self) -> None:
+        """The object knows it, or never will."""
+        if self.handler == "webSocketError":
+            self.socket.lost = False
+        elif self.handler == "webSocketClose":
+            self._sockets.forget(self.socket)
+
     def _over(self) -> None:
+        """It is not under way any more."""
         if self.handler == "webSocketMessage":
             self.socket.answered(self._size)
         self._sockets.answered(self.socket.owner)

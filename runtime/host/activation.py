@@ -302,17 +302,17 @@ class Activation:
             if self.output.open:
                 channel.post((m.RESULT, call, value))
             else:
-                self._say(Answer(channel, (m.RESULT, call, value), ()))
+                self.say(Answer(channel, (m.RESULT, call, value), ()))
         elif type(value) in GENERATORS:
             number = Flow(self, pieces(value)).start(channel)
-            self._say(Answer(channel, (m.ITEMS, call, number), ()))
+            self.say(Answer(channel, (m.ITEMS, call, number), ()))
         else:
             try:
                 data, frames = pack_still(value, channel.shelf)
             except TypeError as error:
                 self._fail(ticket, error)
                 return
-            self._say(Answer(channel, (m.RESULT_PACKED, call, data, len(frames)), frames))
+            self.say(Answer(channel, (m.RESULT_PACKED, call, data, len(frames)), frames))
 
     def _answer_fetch(self, ticket: Ticket, value: Any) -> None:
         channel = ticket[0]
@@ -321,7 +321,7 @@ class Activation:
         except Exception as error:
             self._fail(ticket, error)
         else:
-            self._say(Answer(channel, message, ()))
+            self.say(Answer(channel, message, ()))
 
     def failed(self, ticket: Ticket, error: BaseException) -> None:
         """Send the exception that an event raised, or what ended the instance."""
@@ -350,7 +350,8 @@ class Activation:
         del ticket[0].under_way[ticket[1]]
         self.host.waiting -= 1
 
-    def _say(self, said: Said) -> None:
+    def say(self, said: Said) -> None:
+        """Let something out, as soon as what was written before it is durable."""
         if self.output.open:
             said.leave()
         elif self.reset_by is None:
@@ -365,7 +366,7 @@ class Activation:
         if self.output.open:
             return None
         confirmation = Confirmation(self.host.loop.create_future())
-        self._say(confirmation)
+        self.say(confirmation)
         return confirmation.future
 
     def wait_until(self, awaitable: Awaitable[object]) -> None:
@@ -382,7 +383,7 @@ class Activation:
     ) -> Reply:
         """Call another object (or this one) in this object's name, behind its output gate."""
         outgoing = Outgoing(*self.host.caller.prepare(target, method, args, kwargs, timeout))
-        self._say(outgoing)
+        self.say(outgoing)
         return outgoing.reply
 
     submit = call
@@ -390,7 +391,7 @@ class Activation:
     def fetch(self, target: Target | None, request: Request) -> Reply:
         """Send a request to another object in this object's name, behind its output gate."""
         reply, message = self.host.caller.prepare_fetch(target, request)
-        self._say(Outgoing(reply, message, ()))
+        self.say(Outgoing(reply, message, ()))
         return reply
 
     def wrote(self) -> None:

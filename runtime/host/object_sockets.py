@@ -84,7 +84,7 @@ class ObjectSockets:
         self._activation = activation
         self._ends: dict[Key, WebSocket] = {}
         self._tagged: dict[str, dict[WebSocket, None]] = {}
-        self.voice = Voice(activation.output)
+        self.voice = Voice(activation.say, activation.output)
         self.auto: tuple[str, str] | None = None
         self.timeout_ms: int | None = None
         self.held = 0

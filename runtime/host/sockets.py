@@ -70,7 +70,7 @@ class HostSockets:
         self._listening: dict[Key, tuple[Activation | Entrypoint, WebSocket]] = {}
         # Numbers are never those of a generation before: an old one's pairs are unknown here.
         self._count = secrets.randbits(48)
-        self._voice = Voice(None)
+        self._voice = Voice()
 
     # --- gateways come and go --------------------------------------------------------------------
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from runtime.wire import messages as m
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from runtime.host.activation import Said
     from runtime.host.channel import Channel
     from runtime.host.gates import OutputGate
@@ -39,9 +41,12 @@ class Word:
 class Voice:
     """See the module's text. `output` is None for the entrypoint, which writes nothing."""
 
-    __slots__ = ("_last", "_numbers", "_output")
+    __slots__ = ("_last", "_numbers", "_output", "_say")
 
-    def __init__(self, output: OutputGate[Said] | None) -> None:
+    def __init__(
+        self, say: Callable[[Said], None] | None = None, output: OutputGate[Said] | None = None
+    ) -> None:
+        self._say = say
         self._output = output
         self._last: Word | None = None
         self._numbers: list[int] = []
@@ -68,11 +73,10 @@ class Voice:
     def say(self, channel: Channel, message: Message) -> Word:
         """Say something to a gateway."""
         word = Word(channel, message)
-        output = self._output
-        if output is None or output.open:
+        if self._say is None:
             word.leave()
         else:
-            output.hold(word)
+            self._say(word)
         return word
 
     def _waits(self, word: Word) -> bool:

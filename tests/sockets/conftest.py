@@ -53,7 +53,7 @@ class Rooms:
     @asynccontextmanager
     async def open(self, path: str, **options: Any) -> AsyncIterator[ClientConnection]:
         """A client of a room."""
-        async with connect(self.address(path), compression=None, **options) as ws:
+        async with connect(self.address(path), compression=None, max_queue=None, **options) as ws:
             yield ws
 
     def address(self, path: str) -> str:

@@ -41,10 +41,14 @@ class Room(DurableObject):
         client, server = WebSocketPair()
         self.ctx.acceptWebSocket(server)
         server.serializeAttachment(name)
-        kept = await self.ctx.storage.list(prefix="message:", reverse=True, limit=SHOWN)
-        server.send(json.dumps({"type": "history", "messages": list(kept.values())[::-1]}))
+        server.send(json.dumps({"type": "history", "messages": await self.history()}))
         self.tell_who_is_here()
         return Response(None, status=101, web_socket=client)
+
+    async def history(self, most: int = SHOWN) -> list[dict[str, Any]]:
+        """Return the last messages."""
+        kept = await self.ctx.storage.list(prefix="message:", reverse=True, limit=most)
+        return list(kept.values())[::-1]
 
     async def webSocketMessage(self, ws: WebSocket, message: str | bytes) -> None:
         """Store what somebody says, and tell all."""
