@@ -86,6 +86,8 @@ class Config:
     """0 lets the system choose."""
     hosts: int | None = None
     """Number of host processes; None leaves it to the runtime."""
+    gateways: int = 1
+    """Number of processes that speak HTTP and WebSocket, on one port."""
     durability: Durability = "strict"
     """`relaxed` skips the disk sync: writes survive a killed process, not a power cut."""
     slots: int | None = None
@@ -154,6 +156,7 @@ def load(path: Path, env: str | None = None) -> Config:
         ip=read_ip(dev),
         port=read_port(dev),
         hosts=read_hosts(roost),
+        gateways=roost.integer("gateways", 1, 1),
         durability=read_durability(roost),
         slots=read_slots(roost),
         preload=read_preload(roost),
@@ -206,6 +209,7 @@ def from_keywords(
         ip=read_ip(table),
         port=read_port(table),
         hosts=read_hosts(table),
+        gateways=table.integer("gateways", 1, 1),
         durability=read_durability(table),
         slots=read_slots(table),
         preload=read_preload(table),

@@ -21,6 +21,7 @@ __all__ = [
 ROOST: Final = frozenset(
     {
         "durability",
+        "gateways",
         "grace_s",
         "hosts",
         "idle_s",

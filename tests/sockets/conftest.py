@@ -37,6 +37,7 @@ tag = "v1"
 new_sqlite_classes = ["Room"]
 [roost]
 idle_s = {idle_s}
+gateways = {gateways}
 [roost.websockets]
 {websockets}
 """
@@ -72,7 +73,9 @@ class Rooms:
 
     async def facts(self, ws: ClientConnection) -> dict[str, Any]:
         await ws.send("facts")
-        return json.loads(await soon(ws))
+        while not (text := await soon(ws)).startswith("{"):
+            pass  # what others said meanwhile
+        return json.loads(text)
 
     @asynccontextmanager
     async def runtime(self) -> AsyncIterator[AsyncRuntime]:
@@ -114,10 +117,19 @@ async def soon(ws: ClientConnection) -> Any:
     return await asyncio.wait_for(ws.recv(), 20)
 
 
-def serve(folder: Path, *, hosts: int = 2, idle_s: float = 10, websockets: str = "") -> Any:
+def serve(
+    folder: Path,
+    *,
+    hosts: int = 2,
+    gateways: int = 1,
+    idle_s: float = 10,
+    websockets: str = "",
+) -> Any:
     folder.mkdir(exist_ok=True)
     shutil.copy(WORKER, folder / "worker.py")
-    (folder / "wrangler.toml").write_text(CONFIG.format(idle_s=idle_s, websockets=websockets))
+    (folder / "wrangler.toml").write_text(
+        CONFIG.format(idle_s=idle_s, gateways=gateways, websockets=websockets)
+    )
     return started(folder, folder / "data", hosts)
 
 
