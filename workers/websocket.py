@@ -9,7 +9,7 @@ end sends goes over its `Line`, which the engine replaces when the connection is
 
 # ruff: noqa: SLF001 - the private names are this module's own
 import pickle
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, ClassVar, Protocol
 
 __all__ = [
@@ -138,6 +138,7 @@ class WebSocket:
         "_attachment",
         "_closed_in",
         "_closed_out",
+        "_connecting",
         "_early",
         "_line",
         "_listeners",
@@ -168,7 +169,11 @@ class WebSocket:
     url: str | None
     """Where an outgoing connection leads; None for the ends of a pair."""
 
-    def __init__(self, *_: object) -> None:
+    def __init__(self, url: str | None = None, protocols: str | Iterable[str] = ()) -> None:
+        """With a URL (ws: or wss:) it connects there; `open`, or `error` and `close`, tell how.
+
+        Raises ValueError for another URL, and RuntimeError where no event loop runs.
+        """
         self._accepted: str | None = None  # or "listeners", or "hibernation"
         self._attachment: bytes | None = None
         self._closed_in = False
@@ -187,6 +192,20 @@ class WebSocket:
         self.onmessage: Listener | None = None
         self.onclose: Listener | None = None
         self.onerror: Listener | None = None
+        self._connecting = url is not None
+        if url is not None:
+            if url.partition(":")[0].lower() not in {"ws", "wss"}:
+                raise ValueError("WebSocket Constructor: The url scheme must be ws or wss.")
+            from workers.outgoing import connect_later  # noqa: PLC0415 - for who uses it
+
+            self.url = url
+            wanted = [protocols] if isinstance(protocols, str) else list(protocols)
+            connect_later(self, url, wanted)
+
+    @classmethod
+    def new(cls, url: str, protocols: str | Iterable[str] = ()) -> "WebSocket":
+        """Connect to a URL, in the original's spelling of `new WebSocket(url)`."""
+        return cls(url, protocols)
 
     # --- accepting -------------------------------------------------------------------------------
 
@@ -195,6 +214,10 @@ class WebSocket:
 
         Raises TypeError when it was returned in a Response, or accepted for hibernation.
         """
+        if self.url is not None:
+            raise TypeError(
+                "Websockets obtained from the 'new WebSocket()' constructor cannot call accept"
+            )
         if self._released:
             raise TypeError("Can't accept() WebSocket that was already used in a response.")
         if self._accepted == "hibernation":
@@ -248,6 +271,9 @@ class WebSocket:
         """
         if self._closed_out or self._released:
             return
+        if self._connecting:
+            self._closed_out = True
+            return
         if self._accepted is None or self._line is None:
             raise TypeError(_NOT_ACCEPTED)
         if code is not None and (
@@ -271,6 +297,8 @@ class WebSocket:
         """0 connecting, 1 open, 2 closing, 3 closed."""
         if self._closed_in:
             return self.READY_STATE_CLOSED
+        if self._connecting:
+            return self.READY_STATE_CONNECTING
         return self.READY_STATE_CLOSING if self._closed_out else self.READY_STATE_OPEN
 
     # --- attachments -----------------------------------------------------------------------------

@@ -3,13 +3,14 @@
 import json
 import os
 
-from js import WebSocketPair
+from js import WebSocket, WebSocketPair
 
 from workers import (
     DurableObject,
     Response,
     WebSocketRequestResponsePair,
     WorkerEntrypoint,
+    fetch,
 )
 
 
@@ -89,6 +90,30 @@ class Room(DurableObject):
 
     async def do_big(self, _ws, size):
         self.ctx.broadcast("z" * int(size))
+
+    async def do_relay(self, ws, url):
+        response = await fetch(url, {"headers": {"upgrade": "websocket"}})
+        if response.web_socket is None:
+            ws.send(f"refused {response.status}")
+            return
+        self.upstream = response.web_socket
+        self.upstream.addEventListener("message", lambda event: ws.send(f"relayed {event.data}"))
+        self.upstream.addEventListener("close", lambda event: ws.send(f"upstream {event.code}"))
+        self.upstream.accept()
+        ws.send("relaying")
+
+    async def do_up(self, _ws, text):
+        self.upstream.send(text)
+
+    async def do_dial(self, ws, url):
+        self.upstream = WebSocket.new(url)
+        self.upstream.onopen = lambda _: ws.send(f"open {self.upstream.readyState}")
+        self.upstream.onmessage = lambda event: ws.send(f"dialled {event.data}")
+        self.upstream.onerror = lambda event: ws.send(f"failed {type(event.error).__name__}")
+        ws.send(f"dialling {self.upstream.readyState}")
+
+    async def do_hang(self, _ws, _rest):
+        self.upstream.close(4005, "enough")
 
     async def do_others(self, ws, text):
         ws.send(str(self.ctx.broadcast(text, except_=ws)))
