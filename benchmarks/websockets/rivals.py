@@ -27,7 +27,9 @@ async def with_websockets() -> None:
             else:
                 await ws.send(message)
 
-    async with serve(handle, "127.0.0.1", 0, compression=None, backlog=4096) as server:
+    async with serve(
+        handle, "127.0.0.1", 0, compression=None, ping_interval=None, backlog=4096
+    ) as server:
         print(server.sockets[0].getsockname()[1], flush=True)
         await server.serve_forever()
 
