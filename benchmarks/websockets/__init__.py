@@ -105,7 +105,8 @@ def run(*, quick: bool = False) -> Report:
         found, target = broadcasts(rivals, count, quick=quick)
         results += found
         targets.append(target)
-    found, more = memory(100 if quick else 10_000, 50 if quick else 2_000)
+    sockets, objects, turns = (100, 50, 2) if quick else (10_000, 2_000, 4)
+    found, more = memory(sockets, objects, turns)
     return Report([*results, *found], [*targets, *more], skipped)
 
 
@@ -157,7 +158,7 @@ def _each(turns: list[list[float]], percent: float) -> list[float]:
     return [percentile(taken, percent) for taken in turns]
 
 
-def memory(sockets: int, objects: int) -> tuple[list[Result], list[Target]]:
+def memory(sockets: int, objects: int, turns: int) -> tuple[list[Result], list[Target]]:
     """Look at what idle sockets of one object, and hibernated objects, leave in memory."""
     with tempfile.TemporaryDirectory() as data, ExitStack() as stack:
         port, pid = stack.enter_context(roost(Path(data)))
@@ -170,7 +171,7 @@ def memory(sockets: int, objects: int) -> tuple[list[Result], list[Target]]:
             whole = memory_of(tree(pid)).pss - before
         host = asyncio.run(_asleep(folder))
         grown = []
-        for turn in range(4):
+        for turn in range(turns):
             before = memory_of([host]).pss
             stack.enter_context(_crowd(port, f"{turn}-%d", objects))
             asyncio.run(_asleep(folder))

@@ -119,9 +119,14 @@ class Census:
     @classmethod
     def create(cls, path: Path) -> Census:
         """Make the census of a gateway that starts: empty, in the file of its predecessor."""
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
+        if not path.exists():  # a host must never map half of it, so it appears whole
+            new = path.with_name(f".{path.name}")
+            descriptor = os.open(new, os.O_RDWR | os.O_CREAT, 0o600)
             os.ftruncate(descriptor, BUCKETS * 4)
+            os.close(descriptor)
+            new.rename(path)
+        descriptor = os.open(path, os.O_RDWR)
+        try:
             mapped = mmap.mmap(descriptor, BUCKETS * 4)
         finally:
             os.close(descriptor)
