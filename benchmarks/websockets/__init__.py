@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -89,9 +90,14 @@ def rival(name: str) -> Iterator[tuple[int, int]]:
 
 
 @contextmanager
-def roost(data: Path) -> Iterator[tuple[int, int]]:
-    """Serve the worker; yields the port and the pid of the `roost` process."""
-    with started(WORKER, data, 1) as server:
+def roost(data: Path, *, drowsy: bool = False) -> Iterator[tuple[int, int]]:
+    """Serve the worker; yields the port and the pid of `roost`. Drowsy: idle objects leave at once."""
+    folder = data / "worker"
+    shutil.copytree(WORKER, folder)
+    if drowsy:
+        config = folder / "wrangler.toml"
+        config.write_text(config.read_text().replace("idle_s = 10", "idle_s = 0"))
+    with started(folder, data / "data", 1) as server:
         yield urlsplit(server.url).port or 80, server.process.pid
 
 
@@ -161,8 +167,8 @@ def _each(turns: list[list[float]], percent: float) -> list[float]:
 def memory(sockets: int, objects: int, turns: int) -> tuple[list[Result], list[Target]]:
     """Look at what idle sockets of one object, and hibernated objects, leave in memory."""
     with tempfile.TemporaryDirectory() as data, ExitStack() as stack:
-        port, pid = stack.enter_context(roost(Path(data)))
-        folder = Path(data)
+        port, pid = stack.enter_context(roost(Path(data), drowsy=True))
+        folder = Path(data) / "data"
         with _crowd(port, "warm", sockets // 10):
             asyncio.run(_asleep(folder))
         before = memory_of(tree(pid)).pss
