@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from runtime.host.channel import Channel
     from runtime.host.entrypoint import Entrypoint
     from runtime.host.host import Host
+    from runtime.host.object_sockets import ObjectSockets, SocketEvent
     from runtime.ids import ObjectId
     from runtime.storage import ObjectStorage
     from runtime.wire.codec import Frame
@@ -70,7 +71,7 @@ class Event(NamedTuple):
     """An event that waits in a mailbox."""
 
     ticket: Ticket
-    method: str
+    method: str | SocketEvent
     args: tuple[Any, ...]
     kwargs: dict[str, Any] | None
 
@@ -145,7 +146,6 @@ class Activation:
     """See the module's text. Belongs to its host's loop."""
 
     __slots__ = (
-        "_instance",
         "_kept",
         "_mailbox",
         "_methods",
@@ -158,8 +158,10 @@ class Activation:
         "gate",
         "host",
         "id",
+        "instance",
         "output",
         "reset_by",
+        "sockets",
         "storage",
         "touched",
     )
@@ -178,8 +180,9 @@ class Activation:
         self.storage: ObjectStorage = host.storage_for(self)
         self.env = Env(host.bindings, self, self.confirm)
         self.context = DurableObjectContext(self)
-        self._instance: DurableObject | None = None
-        self._methods: dict[str, Callable[..., Any]] = {}
+        self.instance: DurableObject | None = None
+        self.sockets: ObjectSockets | None = None
+        self._methods: dict[str | SocketEvent, Callable[..., Any]] = {}
         self._mailbox: deque[Event] = deque()
         self._running: dict[Ticket, asyncio.Task[None]] = {}
         self._kept: set[asyncio.Future[Any]] = set()
@@ -187,7 +190,11 @@ class Activation:
     # --- events in -------------------------------------------------------------------------------
 
     def deliver(
-        self, ticket: Ticket, method: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None
+        self,
+        ticket: Ticket,
+        method: str | SocketEvent,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
     ) -> None:
         """Take an event: start it now, or keep it until the input gate opens."""
         if self.gate.locks > 0 or self.reset_by is not None or self._mailbox:
@@ -234,12 +241,14 @@ class Activation:
         if incoming is not None:
             incoming.close()
 
-    def _find(self, name: str) -> Callable[..., Any]:
+    def _find(self, name: str | SocketEvent) -> Callable[..., Any]:
         """Return the instance's method of a name, making the instance if there is none."""
-        if self._instance is None:
+        if self.instance is None:
             self._construct()
-        check_method(type(self._instance), name)
-        bound: Callable[..., Any] = getattr(self._instance, name)
+        if not isinstance(name, str):
+            return partial(self.host.sockets.run, self, name)
+        check_method(type(self.instance), name)
+        bound: Callable[..., Any] = getattr(self.instance, name)
         if name == "fetch":
             bound = relaxed(bound)
         self._methods[name] = bound
@@ -263,7 +272,7 @@ class Activation:
             with suppress(Exception):  # a type may forbid attributes
                 error.durable_object_reset = True  # type: ignore[attr-defined]
             raise error
-        self._instance = construction.instance
+        self.instance = construction.instance
 
     def take_mail(self) -> None:
         """Start what waits in the mailbox, as far as the input gate lets it."""
@@ -293,17 +302,17 @@ class Activation:
             if self.output.open:
                 channel.post((m.RESULT, call, value))
             else:
-                self._say(Answer(channel, (m.RESULT, call, value), ()))
+                self.say(Answer(channel, (m.RESULT, call, value), ()))
         elif type(value) in GENERATORS:
             number = Flow(self, pieces(value)).start(channel)
-            self._say(Answer(channel, (m.ITEMS, call, number), ()))
+            self.say(Answer(channel, (m.ITEMS, call, number), ()))
         else:
             try:
                 data, frames = pack_still(value, channel.shelf)
             except TypeError as error:
                 self._fail(ticket, error)
                 return
-            self._say(Answer(channel, (m.RESULT_PACKED, call, data, len(frames)), frames))
+            self.say(Answer(channel, (m.RESULT_PACKED, call, data, len(frames)), frames))
 
     def _answer_fetch(self, ticket: Ticket, value: Any) -> None:
         channel = ticket[0]
@@ -312,7 +321,7 @@ class Activation:
         except Exception as error:
             self._fail(ticket, error)
         else:
-            self._say(Answer(channel, message, ()))
+            self.say(Answer(channel, message, ()))
 
     def failed(self, ticket: Ticket, error: BaseException) -> None:
         """Send the exception that an event raised, or what ended the instance."""
@@ -341,7 +350,8 @@ class Activation:
         del ticket[0].under_way[ticket[1]]
         self.host.waiting -= 1
 
-    def _say(self, said: Said) -> None:
+    def say(self, said: Said) -> None:
+        """Let something out, as soon as what was written before it is durable."""
         if self.output.open:
             said.leave()
         elif self.reset_by is None:
@@ -356,7 +366,7 @@ class Activation:
         if self.output.open:
             return None
         confirmation = Confirmation(self.host.loop.create_future())
-        self._say(confirmation)
+        self.say(confirmation)
         return confirmation.future
 
     def wait_until(self, awaitable: Awaitable[object]) -> None:
@@ -373,7 +383,7 @@ class Activation:
     ) -> Reply:
         """Call another object (or this one) in this object's name, behind its output gate."""
         outgoing = Outgoing(*self.host.caller.prepare(target, method, args, kwargs, timeout))
-        self._say(outgoing)
+        self.say(outgoing)
         return outgoing.reply
 
     submit = call
@@ -381,7 +391,7 @@ class Activation:
     def fetch(self, target: Target | None, request: Request) -> Reply:
         """Send a request to another object in this object's name, behind its output gate."""
         reply, message = self.host.caller.prepare_fetch(target, request)
-        self._say(Outgoing(reply, message, ()))
+        self.say(Outgoing(reply, message, ()))
         return reply
 
     def wrote(self) -> None:
@@ -415,6 +425,7 @@ class Activation:
             or self.gate.locks
             or not self.output.open
             or self.context.critical
+            or (self.sockets is not None and self.sockets.held)
         )
 
     def reset(self, error: ObjectReset) -> None:
@@ -442,6 +453,7 @@ class Activation:
             self._fail(event.ticket, error)
         self.context.end()
         self.gate.broken()
+        self.host.sockets.ended(self)
         if not flying:
             self.host.catalog.replace(self)
 
@@ -521,6 +533,11 @@ def response_message(
         raise TypeError(f"{where} must return a Response, and returned {type(value).__name__}")
     status, text, headers = int(value.status), str(value.status_text), value.headers.raw().copy()
     content: Any = take_content(value)
+    if value.web_socket is not None:
+        incoming.close()
+        protocol = value.headers.get("sec-websocket-protocol")
+        offer = owner.host.sockets.offer(value.web_socket, owner, protocol)
+        return (m.UPGRADE, call, status, text, headers, None, offer)
     if content is None or type(content) is bytes:
         incoming.close()
     else:

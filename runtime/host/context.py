@@ -11,6 +11,7 @@ import logging
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from runtime.host.socket_context import SocketContext
 from workers.errors import ObjectReset
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class _Section:
 _section: ContextVar[_Section | None] = ContextVar("_section", default=None)
 
 
-class DurableObjectContext:
+class DurableObjectContext(SocketContext):
     """The `ctx` of an object."""
 
     __slots__ = ("_activation", "_outermost", "_sections")
@@ -170,8 +171,11 @@ class DurableObjectContext:
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(
-            f"ctx.{name} does not exist; ctx has id, storage, waitUntil, blockConcurrencyWhile "
-            "and abort"
+            f"ctx.{name} does not exist; ctx has id, storage, waitUntil, blockConcurrencyWhile, "
+            "abort, and for WebSockets acceptWebSocket, getWebSockets, getTags, broadcast, "
+            "setWebSocketAutoResponse, getWebSocketAutoResponse, "
+            "getWebSocketAutoResponseTimestamp, setHibernatableWebSocketEventTimeout and "
+            "getHibernatableWebSocketEventTimeout"
         )
 
 

@@ -24,6 +24,7 @@ from runtime.host.channel import Channel, LocalExit, RouterExit
 from runtime.host.commits import Commits
 from runtime.host.entrypoint import Entrypoint
 from runtime.host.slots import Slots
+from runtime.host.sockets import HostSockets
 from runtime.host.turns import Stage
 from runtime.wire import messages as m
 from runtime.wire.codec import decode, pack, pack_error, unpack
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     from runtime.bindings import Bindings
     from runtime.host.activation import Activation
+    from runtime.host.object_sockets import SocketEvent
     from runtime.host.script import Script
     from runtime.roster import Roster
     from runtime.storage import ObjectStorage
@@ -51,6 +53,8 @@ if TYPE_CHECKING:
     from workers.current import Event
 
 _log = logging.getLogger("roost.host")
+
+_SOCKETS: Final = frozenset({m.SAID, m.ATTACH, m.ADOPT, m.STAMPS})
 
 LANE: Final = b"+"
 """Stands in the names of a process' further connections, those of its blocking calls."""
@@ -85,6 +89,7 @@ class Host:
         self.limits = config.limits
         self.stage = Stage(loop, self._settle)
         self.commits = Commits(loop)
+        self.sockets = HostSockets(self, caller.run)
         self.catalog = Catalog(self, config.limits.idle_s)
         self.entrypoint = Entrypoint(self)
         self.waiting = 0
@@ -108,7 +113,7 @@ class Host:
         self._telling_later = False
         self._plain = copy_context()
         local_exit = LocalExit()
-        self._local = Channel(self, local_exit, is_peer=True)
+        self.local = Channel(self, local_exit, is_peer=True)
         self._own_link = local_exit.link = caller.carry(self)
         self._settle_until = 0
 
@@ -116,7 +121,7 @@ class Host:
 
     def send(self, batch: Batch, frames: list[Frame]) -> None:
         """Take a batch from this host to itself (the carrier of its own link)."""
-        self._take(self._local, batch, frames)
+        self._take(self.local, batch, frames)
         if self._flushing:  # at work already
             self._work_later()
         else:
@@ -183,6 +188,7 @@ class Host:
             if hello[1] == m.VERSION:
                 self._channels[identity] = channel
                 channel.post((m.WELCOME, 0))
+                self.sockets.greeted(identity, channel)
                 return channel
             self._strangers[identity] = channel
         error = WireError(
@@ -204,6 +210,7 @@ class Host:
         channel.streams.lost(RuntimeClosed("the caller is gone"))
         for cancel in list(channel.under_way.values()):
             cancel()
+        self.sockets.gone(channel)
 
     # --- work ------------------------------------------------------------------------------------
 
@@ -233,7 +240,7 @@ class Host:
                     kind = message[0]
                     if kind == m.CALL:
                         _, call, target, method, args, kwargs = message
-                        self._deliver(channel, call, target, method, args, kwargs)
+                        self.deliver(channel, call, target, method, args, kwargs)
                     elif kind == m.CALL_PACKED:
                         own = frames[at : at + message[5]]
                         at += message[5]
@@ -281,16 +288,17 @@ class Host:
         if ready:
             self._work_later()
 
-    def _deliver(
+    def deliver(
         self,
         channel: Channel,
         call: int,
         target: Any,
-        method: str,
+        method: str | SocketEvent,
         args: tuple[Any, ...],
-        kwargs: dict[str, Any] | None,
+        kwargs: dict[str, Any] | None = None,
         incoming: Incoming | None = None,
     ) -> None:
+        """Deliver a call to whom it is for."""
         self.calls += 1
         if self.closed or (self.leaving and not channel.is_peer):
             if incoming is not None:
@@ -299,6 +307,7 @@ class Host:
             return
         ticket = (channel, call, incoming)
         if target is None:
+            assert isinstance(method, str)
             self.entrypoint.deliver(ticket, method, args, kwargs)
             return
         activation = self.catalog.get(target[1])
@@ -331,7 +340,7 @@ class Host:
             raw = None if target is None else target[1]
             channel.post((m.ERROR, call, pack_error(error, raw)))
         else:
-            self._deliver(channel, call, target, method, args, kwargs)
+            self.deliver(channel, call, target, method, args, kwargs)
 
     def _other(self, channel: Channel, kind: int, message: Message) -> None:
         if kind == m.FETCH:
@@ -341,7 +350,9 @@ class Host:
                 return
             inflow = channel.streams.receive(body) if isinstance(body, int) else None
             request = request_from_parts(method, url, headers, inflow or body)
-            self._deliver(channel, call, target, "fetch", (request,), None, Incoming(inflow))
+            self.deliver(channel, call, target, "fetch", (request,), None, Incoming(inflow))
+        elif kind in _SOCKETS:
+            self.sockets.handle(channel, message)
         elif kind == m.OBJECTS:
             self._list_objects(channel, message)
         elif kind == m.CANCEL:
@@ -388,7 +399,7 @@ class Host:
         while self._to_flush:
             channels, self._to_flush = self._to_flush, []
             for channel in channels:
-                sent = sent or channel is not self._local
+                sent = sent or channel is not self.local
                 try:
                     channel.flush()
                 except LookupError as gone:

@@ -12,6 +12,7 @@ refused. A link belongs to the loop of its process.
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,15 +20,17 @@ from runtime.wire import messages as m
 from runtime.wire.codec import unpack, unpack_error
 from runtime.wire.items import RemoteItems
 from runtime.wire.shelf import discard as discard_frames
+from runtime.wire.sockets import Offer, Void, offered_websocket
 from runtime.wire.streams import Inflow, Streams
 from workers.errors import HostLost, Overloaded, RuntimeClosed
 from workers.response import response_from_parts
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from runtime.wire.codec import Frame
     from runtime.wire.messages import Batch, Message, Target
+    from workers import WebSocket
 
 WINDOW = 8_192
 """Unanswered calls that one process may have under way to one host."""
@@ -107,6 +110,8 @@ class Link:
         "_sent",
         "generation",
         "host",
+        "on_end",
+        "on_sockets",
         "streams",
         "unanswered",
     )
@@ -115,6 +120,10 @@ class Link:
         self.host = host
         self.generation = 0
         self.streams = Streams(self.post)
+        self.on_sockets: Callable[[Link, Message], None] = _no_sockets
+        """Takes what the host says about WebSockets; set by a gateway."""
+        self.on_end: Callable[[Link], None] = _no_end
+        """Called when a generation of the host has ended, before its calls fail."""
         self.unanswered: dict[int, tuple[Waiter, Message, Sequence[Frame]]] = {}
         self._loop = loop
         self._carrier: Carrier | None = None
@@ -243,7 +252,7 @@ class Link:
                 entry = unanswered.pop(message[1], None)
                 if entry is not None and not entry[0].done():
                     entry[0].set_exception(unpack_error(message[2]))
-            elif kind == m.RESPONSE:
+            elif kind in (m.RESPONSE, m.UPGRADE):
                 entry = unanswered.pop(message[1], None)
                 self._set_response(None if entry is None else entry[0], message)
             elif kind == m.ITEMS:
@@ -254,16 +263,24 @@ class Link:
             elif kind == m.GOODBYE:
                 goodbye = True
             else:
-                self.streams.handle(message)
+                self._hear(kind, message)
         if self._backlog:
             self._post_waiting()
         return goodbye
 
+    def _hear(self, kind: int, message: Message) -> None:
+        if kind in m.SOCKETS:
+            self.on_sockets(self, message)
+        else:
+            self.streams.handle(message)
+
     def _set_response(self, reply: Waiter | None, message: Message) -> None:
-        _, _, status, status_text, headers, content = message
+        _, _, status, status_text, headers, content, *rest = message
         body = self.streams.receive(content) if isinstance(content, int) else content
+        offered = self._offered(rest[0]) if rest else None
         if reply is not None and not reply.done():
-            reply.set_result(response_from_parts(status, status_text, headers, body))
+            response = response_from_parts(status, status_text, headers, body, web_socket=offered)
+            reply.set_result(response)
         elif isinstance(body, Inflow):
             body.close()
 
@@ -273,6 +290,21 @@ class Link:
             reply.set_result(RemoteItems(inflow))
         else:
             inflow.close()
+
+    def _offered(self, package: tuple[Any, ...]) -> WebSocket:
+        """Make the client's end of a pair, which is dropped at its host if nobody uses it."""
+        offer = Offer(*package)
+        ws = offered_websocket(offer)
+        offer.dropped_by(weakref.finalize(ws, self._drop, offer))
+        return ws
+
+    def _drop(self, offer: Offer) -> None:
+        """Tell the host of a pair that its offered end is nobody's."""
+        if self._carrier is None:
+            return
+        waiter = Void(self)
+        message = (m.ATTACH, self.number(waiter), offer.target, "upgrade", offer.pair, None, None)
+        self.post_call(waiter, message)
 
     def _hold(self, call: int) -> None:
         """Keep a refused call, and all calls after it, for the next generation."""
@@ -329,6 +361,7 @@ class Link:
         """Give up the carrier; what is held waits for the next one."""
         self._carrier = None
         self._held = held
+        self.on_end(self)
         self._out = []
         self._frames = []
         self._dropped.clear()
@@ -362,6 +395,14 @@ class Link:
         self._backlog.clear()
         self._out.clear()
         self.streams.lost(RuntimeClosed(why))
+
+
+def _no_end(_link: Link) -> None:
+    """Nothing ends with a generation of the host."""
+
+
+def _no_sockets(_link: Link, _message: Message) -> None:
+    """Drop what is said about WebSockets: this process has none."""
 
 
 def _number(message: Message) -> int:

@@ -30,6 +30,21 @@ directory (0700) can connect at all, which is why both sides may unpickle.
 | STOP | stream | reader | the reader wants no more |
 | LEAVE | | caller | the last message of a connection |
 
+WebSockets are kept by gateways; a number names a socket within its gateway (`runtime.wire.sockets`):
+
+| kind | fields after it | from | meaning |
+|---|---|---|---|
+| UPGRADE | as RESPONSE, then an offer | host | what fetch() answered: a WebSocket |
+| SAID | call, target, handler, socket, arguments | gateway | what happened to a socket |
+| ATTACH | call, target, "upgrade", pair, socket or None, package | gateway | the offered pair is this socket; None: is nobody's |
+| ASK | id | host | which sockets does an object have |
+| ADOPT | id, sockets, automatic answer | gateway | these |
+| SEND | sockets, message | host | a message for sockets |
+| SHUT | socket, code or None, reason | host | close a socket |
+| KEEP | socket, attachment | host | keep its attachment |
+| AUTO | target, automatic answer or None | host | answer a message without the object |
+| STAMPS | id, list of (socket, ms) | gateway | when messages were so answered |
+
 `target` is `(class name, id, name or None)`, or None for the worker's entrypoint. A body is None,
 bytes, or the number of a stream, which its writer chooses.
 """
@@ -61,7 +76,21 @@ WELCOME = 16
 ITEMS = 40
 LEAVE = 41
 
-CALLS = frozenset({CALL, CALL_PACKED, FETCH, OBJECTS})
+UPGRADE = 30
+SAID = 31
+ATTACH = 32
+ASK = 33
+ADOPT = 34
+SEND = 35
+SHUT = 36
+KEEP = 37
+AUTO = 38
+STAMPS = 39
+
+SOCKETS = frozenset({ASK, SEND, SHUT, KEEP, AUTO})
+"""What a host says to a gateway about its sockets."""
+
+CALLS = frozenset({CALL, CALL_PACKED, FETCH, OBJECTS, SAID, ATTACH})
 """What a host answers, once, by the number of the call."""
 
 Target: TypeAlias = tuple[str, bytes, str | None]
