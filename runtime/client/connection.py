@@ -42,6 +42,7 @@ class Connection:
         self.roster = Roster.open(self.run / "roster")
         self.caller = Caller(loop, self.roster, self.run, self.context, name)
         self.bindings = Bindings(config_of(data), data)
+        self.bindings.roster = self.roster
         self.name = name
         self.ended: asyncio.Future[None] = loop.create_future()
         """Done when the instance has gone, or this connection was closed."""

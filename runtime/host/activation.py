@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from runtime.host.channel import Channel
     from runtime.host.entrypoint import Entrypoint
     from runtime.host.host import Host
+    from runtime.host.ledger import Ledger
+    from runtime.host.runs import RunCall
     from runtime.ids import ObjectId
     from runtime.storage import ObjectStorage
     from runtime.wire.codec import Frame
@@ -69,7 +71,7 @@ class Event(NamedTuple):
     """An event that waits in a mailbox."""
 
     ticket: Ticket
-    method: str
+    method: str | RunCall
     args: tuple[Any, ...]
     kwargs: dict[str, Any] | None
 
@@ -154,6 +156,7 @@ class Activation:
         "gate",
         "host",
         "id",
+        "ledger",
         "output",
         "reset_by",
         "storage",
@@ -172,6 +175,8 @@ class Activation:
         self.reset_by: ObjectReset | None = None
         self.touched = 0.0
         self.storage: ObjectStorage = host.storage_for(self)
+        self.ledger: Ledger | None = None
+        """What it remembers of items, once it was given any."""
         self.env = Env(host.bindings, self, self.confirm)
         self.context = DurableObjectContext(self)
         self._instance: DurableObject | None = None
@@ -183,7 +188,11 @@ class Activation:
     # --- events in -------------------------------------------------------------------------------
 
     def deliver(
-        self, ticket: Ticket, method: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None
+        self,
+        ticket: Ticket,
+        method: str | RunCall,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
     ) -> None:
         """Take an event: start it now, or keep it until the input gate opens."""
         if self.gate.locks > 0 or self.reset_by is not None or self._mailbox:
@@ -192,7 +201,7 @@ class Activation:
         if len(self._running) >= self.host.limits.mailbox:
             self._turn_away(ticket)
             return
-        function = self._methods.get(method)
+        function = self._methods.get(method) if type(method) is str else None
         if function is None:
             try:
                 function = self._find(method)
@@ -230,8 +239,10 @@ class Activation:
         if incoming is not None:
             incoming.close()
 
-    def _find(self, name: str) -> Callable[..., Any]:
+    def _find(self, name: str | RunCall) -> Callable[..., Any]:
         """Return the instance's method of a name, making the instance if there is none."""
+        if not isinstance(name, str):
+            return name.of_object(self, self._methods.get(name.method) or self._find(name.method))
         if self._instance is None:
             self._construct()
         check_method(type(self._instance), name)

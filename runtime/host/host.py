@@ -22,6 +22,7 @@ from runtime.host.catalog import Catalog
 from runtime.host.channel import Channel, LocalExit, RouterExit
 from runtime.host.commits import Commits
 from runtime.host.entrypoint import Entrypoint
+from runtime.host.runs import Functions, RunCall
 from runtime.host.slots import Slots
 from runtime.host.turns import Stage
 from runtime.wire import messages as m
@@ -90,6 +91,7 @@ class Host:
         self.calls = 0
         self.on_sent: Callable[[], None] = lambda: None
         """Called after messages were sent; the listener looks again then."""
+        self.functions = Functions(caller.run)
         self._slots = Slots(data, roster.slots, roster.hosts, config.durability)
         self._router = router
         self._roster = roster
@@ -193,7 +195,7 @@ class Host:
                     if kind == m.CALL:
                         _, call, target, method, args, kwargs = message
                         self._deliver(channel, call, target, method, args, kwargs)
-                    elif kind == m.CALL_PACKED:
+                    elif kind in m.PACKED:
                         own = frames[at : at + message[5]]
                         at += message[5]
                         self._deliver_packed(channel, message, own)
@@ -238,7 +240,7 @@ class Host:
         channel: Channel,
         call: int,
         target: Any,
-        method: str,
+        method: str | RunCall,
         args: tuple[Any, ...],
         kwargs: dict[str, Any] | None,
         incoming: Incoming | None = None,
@@ -272,7 +274,7 @@ class Host:
     def _deliver_packed(self, channel: Channel, message: Message, frames: Sequence[Frame]) -> None:
         _, call, target, method, data, _ = message
         try:
-            args, kwargs = unpack(data, frames)
+            values = unpack(data, frames)
         except BaseException as cause:  # their types may not be importable here
             what = describe(target, method)
             error = TypeError(f"the arguments of {what} cannot be read in its host: {cause}")
@@ -280,7 +282,10 @@ class Host:
             raw = None if target is None else target[1]
             channel.post((m.ERROR, call, pack_error(error, raw)))
         else:
-            self._deliver(channel, call, target, method, args, kwargs)
+            if message[0] == m.RUN:
+                self._deliver(channel, call, target, RunCall(method, values), (), None)
+            else:
+                self._deliver(channel, call, target, method, *values)
 
     def _other(self, channel: Channel, kind: int, message: Message) -> None:
         if kind == m.FETCH:

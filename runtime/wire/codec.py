@@ -40,6 +40,14 @@ OUT_OF_BAND = 64 * 1024
 """Buffers of so many bytes travel beside the batch, not in it."""
 
 Frame: TypeAlias = bytes | pickle.PickleBuffer
+
+
+class Ready(tuple[Any, ...]):
+    """Arguments that are packed already: (kind, data, frames); they stand where a tuple would."""
+
+    __slots__ = ()
+
+
 Parcel: TypeAlias = "tuple[int, Any, Any, Sequence[Frame]]"
 
 
@@ -133,6 +141,9 @@ def parcel(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Parcel:
         or (PLAIN.issuperset(map(type, kwargs.values())) and _NAMES.issuperset(map(type, kwargs)))
     ):
         return CALL, args, kwargs or None, ()
+    if type(args) is Ready:  # its list of frames is never PLAIN, so only packed calls ask this
+        kind, data, frames = args
+        return kind, data, len(frames), frames
     data, frames = pack_still((args, kwargs))
     return CALL_PACKED, data, len(frames), frames
 

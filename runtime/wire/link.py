@@ -332,7 +332,7 @@ def _number(message: Message) -> int:
 
 
 def _has_frames(message: Message) -> bool:
-    return bool(message[0] == m.CALL_PACKED and message[5])
+    return bool(message[0] in m.PACKED and message[5])
 
 
 def _set_packed(reply: Waiter, data: bytes, buffers: Sequence[Frame]) -> None:

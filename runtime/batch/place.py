@@ -1,0 +1,23 @@
+"""Where a map runs: what it needs to know of its process, beside the way to call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from runtime.roster import Roster
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """See the module's text."""
+
+    data: Path
+    """The data directory, in which checkpoints are."""
+    roster: Roster | None
+    """The hosts, for progress; None in a host."""
+    blocking: bool
+    """Whether calls block, so that maps are iterators and not asynchronous ones."""
