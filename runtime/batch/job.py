@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from runtime.batch.checkpoint import EVERY, Checkpoint, Purpose
 from runtime.batch.progress import Progress
 from runtime.batch.pump import Pump
-from runtime.batch.source import check_item_id, read
+from runtime.batch.source import check_item_id, read, read_any
 from runtime.wire.runs import PASSING
 
 if TYPE_CHECKING:
@@ -46,9 +46,10 @@ class Job:
         target_of: Callable[[Any], Target | None],
         place: Place,
     ) -> None:
+        self.items: Iterator[Any] | AsyncIterable[Any]
+        self._key_of: Callable[[Any], Any] | None
         if key is None:  # no objects, no keys
-            self.items: Iterator[Any] | AsyncIterable[Any]
-            self.items, self._key_of = read(items, _no_key, 1)
+            self.items, self._key_of = read_any(items), _no_key
         else:
             self.items, self._key_of = read(items, key, plan.batch)
         if self._key_of is None:  # tables by key: each is a call of its own
@@ -66,6 +67,7 @@ class Job:
         self._saved_at = time.monotonic()
         self._every = EVERY
         self._failed_saved = 0
+        self.on_close: Callable[[], object] = lambda: None
         self.closed = False
         try:
             kept = self.checkpoint
@@ -172,11 +174,13 @@ class Job:
                 self.checkpoint.close()
             if self.progress is not None:
                 self.progress.close(self.pump.tally)
+            self.on_close()
 
     def where(self) -> str:
         """Say where the map stands, for one that was stopped."""
         tally = self.pump.tally
-        text = f"map({self.plan.method!r}) stopped with {tally.done + tally.skipped:,} items done"
+        name = self.plan.title or f"map({self.plan.method!r})"
+        text = f"{name} stopped with {tally.done + tally.skipped:,} items done"
         if self.pump.open_items:
             text += f" and {self.pump.open_items:,} under way"
         if self.plan.checkpoint is not None:

@@ -16,7 +16,7 @@ IN_FLIGHT: Final = 10_000
 RETRIES: Final = 5
 """How often an item is sent again, unless another number is given."""
 
-OnError: TypeAlias = "str | Callable[[Any, Any, BaseException], object]"
+OnError: TypeAlias = "str | Callable[..., object]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,8 @@ class Plan:
     timeout: float | None = None
     progress: bool = False
     checkpoint: str | None = None
+    title: str = ""
+    """What people know the method by; its name, unless it is a function."""
     shared: int = 0
     """Not objects but a stateless function: so many runs at a time, whatever the keys."""
 

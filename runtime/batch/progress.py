@@ -58,7 +58,7 @@ class Progress:
             console=Console(stderr=not _in_notebook()),
             auto_refresh=False,
         )
-        self._task = self._bar.add_task(plan.method, total=total, facts="")
+        self._task = self._bar.add_task(plan.title or plan.method, total=total, facts="")
         self._bar.start()
 
     def show(self, tally: Tally, under_way: int, now: float) -> None:

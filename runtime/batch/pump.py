@@ -411,23 +411,24 @@ class Pump:
         """
         if self._taken:
             self.settle()
-        errors = self._plan.errors
+        errors, shared = self._plan.errors, self._plan.shared
         while self._results:
             key, value, error, entries = self._results.popleft()
             self._open -= len(entries)
             if error is None:
                 self._taken = entries
-                return key, value
+                return value if shared else (key, value)
             self.tally.failed += len(entries)
             if errors == "raise":
-                if self._plan.shared == 0:
+                if not shared:
                     _explain(error, self._plan.method, key, entries)
                 raise error
             self._taken = entries
             if errors == "collect":
-                return key, error
+                return error if shared else (key, error)
             for entry in entries:
-                errors(key, entry[1], error)  # type: ignore[operator]
+                facts = (entry[1], error) if shared else (key, entry[1], error)
+                errors(*facts)  # type: ignore[operator]
             self.settle()
         return NOTHING
 

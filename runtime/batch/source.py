@@ -45,14 +45,18 @@ def read(
         if not isinstance(key, str):
             raise TypeError("key= of map() is the name of a field, or a function of an item")
         key = _field(key)
+    return read_any(items), key
+
+
+def read_any(items: Any) -> Iterator[Any] | AsyncIterable[Any]:
+    """Return what gives the items. Raises TypeError for what cannot be iterated."""
     if isinstance(items, AsyncIterable):
-        return items, key
+        return items
     try:
-        return iter(items), key
+        iterator: Iterator[Any] = iter(items)
     except TypeError:
-        raise TypeError(
-            f"map() takes an iterable of items, or a table, not {type(items).__name__}"
-        ) from None
+        raise TypeError(f"an iterable of items is needed, not {type(items).__name__}") from None
+    return iterator
 
 
 def _field(name: str) -> Callable[[Any], Any]:

@@ -56,8 +56,9 @@ class RunCall:
         return _Items(self._run, function, activation).run
 
     def of_host(self, host: Host) -> Coroutine[Any, Any, Any]:
-        """Return the run of the items with a function that a caller has stored."""
-        return _Items(self._run, host.functions.get(self.method), None).run()
+        """Return the run of the items with a function: stored by a caller, or sent with them."""
+        function = host.functions.get(self.method) if self.method else _apply
+        return _Items(self._run, function, None).run()
 
 
 class _Items:
@@ -208,19 +209,21 @@ class _Items:
 class Functions:
     """The functions that callers have stored in the run directory, loaded when first called.
 
-    Only this user's processes can write there; a function's name is the hash of its pickle.
+    Only this user's processes can write there. A function is known by the hash of its pickle, and
+    the file in which this caller has it.
     """
 
     def __init__(self, run: Path) -> None:
         self._directory = run / FUNCTIONS
         self._loaded: dict[str, Callable[..., Any]] = {}
 
-    def get(self, digest: str) -> Callable[..., Any]:
-        """Return a function. Raises ScriptError when it cannot be loaded here."""
+    def get(self, name: str) -> Callable[..., Any]:
+        """Return the function of a "hash:file". Raises ScriptError when it cannot be loaded here."""
+        digest, _, file = name.partition(":")
         function = self._loaded.get(digest)
         if function is None:
             try:
-                function = pickle.loads((self._directory / digest).read_bytes())
+                function = pickle.loads((self._directory / file).read_bytes())
             except BaseException as cause:
                 raise ScriptError(
                     f"the function cannot be loaded in a host process: {cause}"
@@ -229,3 +232,12 @@ class Functions:
                 del self._loaded[next(iter(self._loaded))]
             self._loaded[digest] = function
         return function
+
+
+def _apply(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return function(*args, **kwargs)
+
+
+def apply_all(function: Callable[..., Any], chunk: list[Any]) -> list[Any]:
+    """Call a function with each of several tuples of arguments."""
+    return [function(*args) for args in chunk]

@@ -369,6 +369,8 @@ def _id_in(message: Message) -> str | None:
 def describe(target: Target | None, method: str) -> str:
     """Name a call in an error: class, id, name and method."""
     if target is None:
+        if not method.isidentifier():
+            return "a function"
         return f"{method}() of the worker's entrypoint"
     class_name, raw, name = target
     named = f" ({name!r})" if name is not None else ""
