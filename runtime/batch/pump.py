@@ -123,7 +123,7 @@ class Pump:
         done: Done | None = None,
     ) -> None:
         self.tally = Tally()
-        self.done = done or Done()
+        self.done = Done() if done is None else done
         self.answered: Callable[[], int] = lambda: self.done.low
         """Below which number no item will ever be sent again."""
         self.on_run: Callable[[Lane, int, float], None] | None = None

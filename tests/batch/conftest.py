@@ -1,5 +1,6 @@
 """An instance that the tests of a module share, and the objects they map over."""
 
+import asyncio
 import os
 import signal
 
@@ -22,6 +23,22 @@ class Account(DurableObject):
         await self.ctx.storage.put("total", total)
         return list(numbers)
 
+    async def add_pair(self, pair):
+        return await self.add(pair[1])
+
+    async def add_twice(self, n):
+        await self.add(n)
+        await asyncio.sleep(0)
+        return await self.add(n)
+
+    async def add_when_open(self, n):
+        self.opened = asyncio.get_running_loop().create_future()
+        await self.opened
+        return await self.add(n)
+
+    def open(self):
+        self.opened.set_result(None)
+
     async def total(self):
         return await self.ctx.storage.get("total")
 
@@ -42,8 +59,6 @@ class Account(DurableObject):
         return n
 
     async def never(self, _n):
-        import asyncio
-
         await asyncio.get_running_loop().create_future()
 
     def die_on(self, item):
@@ -62,6 +77,11 @@ class Account(DurableObject):
         """Map from inside an object."""
         results = self.env.ACCOUNTS.map("add", numbers, key=lambda n: f"inner {n % 3}")
         return [pair async for pair in results]
+
+
+@pytest.fixture(scope="session")
+def account_class():
+    return Account
 
 
 @pytest.fixture(scope="module")
