@@ -183,7 +183,8 @@ class DurableObjectNamespace:
         `in_flight` items lie between what is read and what is yielded. Items of one key are applied
         in their order, those of different keys in parallel on all hosts. Iterate with `for` in a
         plain program, `async for` in asyncio ones and in worker scripts; closing the iterator stops
-        the map. No item is applied twice by a map, also when hosts die under it.
+        the map. No item's writes are made twice by a map, also when hosts die under it. What the
+        input or the key function raises is raised when all items before it have been applied.
 
         method: its name.
         items: any iterable, or asynchronous one, as long as you like; or a table (pandas, Polars,

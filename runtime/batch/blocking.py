@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from runtime.batch.pump import NOTHING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from concurrent.futures import Future
 
+    from runtime.batch.checkpoint import Checkpoint
     from runtime.batch.job import Job
     from runtime.batch.pump import Flight, Tally
     from runtime.stubs import Calls
@@ -44,6 +46,15 @@ class Results(Iterator[Any]):
         """How the map stands, in numbers."""
         return self._pump.tally
 
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """The map's checkpoint, if it has one."""
+        return self._job.checkpoint
+
+    def observe(self, on_run: Callable[[Any, float], None]) -> None:
+        """Have a function told of every run that ended: its key, and its seconds at the host."""
+        self._pump.on_run = on_run
+
     def __iter__(self) -> Self:
         return self
 
@@ -71,7 +82,7 @@ class Results(Iterator[Any]):
             if pump.has_results:
                 continue
             if pump.finished:
-                raise StopIteration
+                raise self._job.input_error or StopIteration
             if not pump.wants:
                 self._wait()
 

@@ -17,6 +17,7 @@ from runtime.batch.progress import Progress
 from runtime.batch.pump import Pump
 from runtime.batch.source import check_item_id, read, read_any
 from runtime.wire.runs import PASSING
+from workers.errors import CheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterator
@@ -67,6 +68,8 @@ class Job:
         self._saved_at = time.monotonic()
         self._every = EVERY
         self._failed_saved = 0
+        self.input_error: Exception | None = None
+        """What ended the input, if it did not end by itself."""
         self.on_close: Callable[[], object] = lambda: None
         self.closed = False
         try:
@@ -100,15 +103,20 @@ class Job:
     # --- reading ---------------------------------------------------------------------------------
 
     def feed(self, item: Any) -> None:
-        """Take an item. Raises what the key function raises, TypeError for what is no key."""
-        if self._key_of is None:
-            key, item = item
-        else:
-            key = self._key_of(item)
-        if self.checkpoint is not None:
-            self.checkpoint.saw(self.pump.tally.read, key)
-        item_id = None if self._item_id is None else check_item_id(self._item_id(item))
-        self.pump.feed(key, item, item_id)
+        """Take an item. Raises CheckpointError."""
+        try:
+            if self._key_of is None:
+                key, item = item
+            else:
+                key = self._key_of(item)
+            item_id = None if self._item_id is None else check_item_id(self._item_id(item))
+            if self.checkpoint is not None:
+                self.checkpoint.saw(self.pump.tally.read, key)
+            self.pump.feed(key, item, item_id)
+        except CheckpointError:
+            raise
+        except Exception as error:  # of the key function, or what it returned is no key
+            self.input_failed(error)
 
     def read_some(self) -> bool:
         """Take a portion of items as far as there is room; returns whether any was taken."""
@@ -122,8 +130,16 @@ class Job:
             except StopIteration:
                 self.input_ended()
                 return True
+            except Exception as error:
+                self.input_failed(error)
+                return True
             self.feed(item)
         return True
+
+    def input_failed(self, error: Exception) -> None:
+        """Take note that the input broke: what came before it is applied, then it is raised."""
+        self.pump.exhausted = True
+        self.input_error = error
 
     def input_ended(self) -> None:
         """Take note that there are no more items."""

@@ -126,8 +126,8 @@ class Pump:
         self.done = Done() if done is None else done
         self.answered: Callable[[], int] = lambda: self.done.low
         """Below which number no item will ever be sent again."""
-        self.on_run: Callable[[Lane, int, float], None] | None = None
-        """Told of every run that ended: lane, items, seconds at its host."""
+        self.on_run: Callable[[Any, float], None] | None = None
+        """Told of every run that ended: its key, and its seconds at the host."""
         self.fatal: BaseException | None = None
         """What ends the map, whatever `errors` says."""
         self.exhausted = False
@@ -305,7 +305,7 @@ class Pump:
         entries, key = flight.entries, flight.lane.key
         self.tally.seconds += seconds
         if self.on_run is not None:
-            self.on_run(flight.lane, len(entries), seconds)
+            self.on_run(key, seconds)
         if self._mode == EACH:
             self._adapt(len(entries), seconds)
         if not errors and groups is None and not self._plan.ordered:

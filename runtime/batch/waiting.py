@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from runtime.batch.pump import NOTHING
+from workers.errors import CheckpointError
 
 if TYPE_CHECKING:
     from runtime.batch.job import Job
@@ -72,7 +73,7 @@ class AsyncResults(AsyncIterator[Any]):
             if pump.has_results:
                 continue
             if pump.finished:
-                raise StopAsyncIteration
+                raise self._job.input_error or StopAsyncIteration
             if pump.wants and self._reader is None:
                 await asyncio.sleep(0)  # more to read, and answers must get in
             else:
@@ -85,7 +86,7 @@ class AsyncResults(AsyncIterator[Any]):
         elif self._reader is None:
             self._reader = asyncio.ensure_future(self._read(self._job.items))
         elif self._reader.done() and not self._reader.cancelled():
-            self._reader.result()  # raises what the input raised
+            self._reader.result()  # raises CheckpointError
         if self._pump.wants:
             self._room.set()
         for flight in self._pump.flights():
@@ -109,10 +110,16 @@ class AsyncResults(AsyncIterator[Any]):
             async for item in items:
                 self._job.feed(item)
                 self._news.set()
+                if self._pump.exhausted:  # its key is none
+                    return
                 while not self._pump.wants:
                     self._room.clear()
                     await self._room.wait()
             self._job.input_ended()
+        except CheckpointError:
+            raise
+        except Exception as error:
+            self._job.input_failed(error)
         finally:
             self._news.set()
 
