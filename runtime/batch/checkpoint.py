@@ -77,6 +77,8 @@ class Checkpoint:
         self._path = directory / f"{quote(name, safe='')}.json"
         self._lock = self._own()
         self._checksum = 0
+        self._read = 0
+        self._keys: list[Any] = []  # of the items read since the last sample
         self._samples: deque[tuple[int, int]] = deque()
         self._verify: tuple[int, int] | None = None
         try:
@@ -136,15 +138,21 @@ class Checkpoint:
             )
         return done
 
-    def saw(self, number: int, key: Any) -> None:
+    def saw(self, key: Any) -> None:
         """Take note of an item that was read, in the order of the input.
 
         Raises CheckpointError when the input is not the one that the checkpoint is of.
         """
-        self._checksum = crc32(str(key).encode(errors="replace"), self._checksum)
-        count = number + 1
-        if count % SAMPLE == 0:
-            self._samples.append((count, self._checksum))
+        keys = self._keys
+        keys.append(key)
+        if len(keys) == SAMPLE:  # one checksum of many keys: 0.1 µs a key, and one each takes 0.6
+            self._sample("\0".join(map(str, keys)))
+            keys.clear()
+
+    def _sample(self, text: str) -> None:
+        self._checksum = crc32(text.encode(errors="replace"), self._checksum)
+        count = self._read = self._read + SAMPLE
+        self._samples.append((count, self._checksum))
         if self._verify is not None and count == self._verify[0]:
             if self._checksum != self._verify[1]:
                 raise CheckpointError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 
 class Done:
@@ -33,12 +33,13 @@ class Done:
     def __len__(self) -> int:
         return self.low + len(self.above)
 
-    def add(self, number: int) -> None:
-        """Add a number that is not in the set."""
-        if number != self.low:
-            self.above.add(number)
-            return
-        low, above = number + 1, self.above
+    def add(self, numbers: Sequence[int]) -> None:
+        """Add numbers, in their order, that are not in the set."""
+        low, above = self.low, self.above
+        if numbers[0] == low and numbers[-1] == low + len(numbers) - 1:
+            low += len(numbers)
+        else:
+            above.update(numbers)
         while low in above:
             above.remove(low)
             low += 1

@@ -10,6 +10,7 @@ import random
 import secrets
 import time
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from runtime.batch.checkpoint import EVERY, Checkpoint, Purpose
@@ -20,7 +21,7 @@ from runtime.wire.runs import PASSING
 from workers.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Iterator
+    from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 
     from runtime.batch.place import Place
     from runtime.batch.plan import Plan
@@ -104,41 +105,54 @@ class Job:
 
     def feed(self, item: Any) -> None:
         """Take an item. Raises CheckpointError."""
+        self._feed_all((item,))
+
+    def _feed_all(self, items: Iterable[Any]) -> int | None:
+        """Take all items and return how many they were; None when the time is up before.
+
+        All in one place, because every call of a function costs an item 0.05 µs.
+        """
+        key_of, id_of, feed = self._key_of, self._item_id, self.pump.feed
+        saw = None if self.checkpoint is None else self.checkpoint.saw
+        item_id = None
+        end = time.monotonic() + PORTION_SECONDS
+        count = 0
         try:
-            if self._key_of is None:
-                key, item = item
-            else:
-                key = self._key_of(item)
-            item_id = None if self._item_id is None else check_item_id(self._item_id(item))
-            if self.checkpoint is not None:
-                self.checkpoint.saw(self.pump.tally.read, key)
-            self.pump.feed(key, item, item_id)
+            for item in items:
+                if key_of is None:
+                    key, item = item  # noqa: PLW2901
+                else:
+                    key = key_of(item)
+                if id_of is not None:
+                    item_id = check_item_id(id_of(item))
+                if saw is not None:
+                    saw(key)
+                feed(key, item, item_id)
+                count += 1
+                if count & 31 == 0 and time.monotonic() > end:
+                    return None
         except CheckpointError:
             raise
-        except Exception as error:  # of the key function, or what it returned is no key
+        except Exception as error:  # of the input, of the key function, or of what is no key
             self.input_failed(error)
+            return None
+        return count
 
     def read_some(self) -> bool:
         """Take a portion of items as far as there is room; returns whether any was taken."""
-        pump, items = self.pump, self.items
-        end = time.monotonic() + PORTION_SECONDS
-        for count in range(PORTION):
-            if not pump.wants or (count % 32 == 31 and time.monotonic() > end):
-                return count > 0
-            try:
-                item = next(items)  # type: ignore[arg-type]
-            except StopIteration:
-                self.input_ended()
-                return True
-            except Exception as error:
-                self.input_failed(error)
-                return True
-            self.feed(item)
+        room = min(self.pump.room, PORTION)
+        if room <= 0:
+            return False
+        taken = self._feed_all(islice(self.items, room))  # type: ignore[arg-type]
+        if taken is not None and taken < room:
+            self.input_ended()
         return True
 
     def input_failed(self, error: Exception) -> None:
         """Take note that the input broke: what came before it is applied, then it is raised."""
         self.pump.exhausted = True
+        if isinstance(error, StopIteration | StopAsyncIteration):  # it would look like the end
+            error = RuntimeError(f"the key function raised {type(error).__name__}")
         self.input_error = error
 
     def input_ended(self) -> None:

@@ -166,26 +166,33 @@ class Pump:
     @property
     def wants(self) -> bool:
         """Whether there is room for another item."""
-        return (
-            self._open < self._room
-            and self.tally.read - self.done.low < self._span
-            and not self.exhausted
-        )
+        return self.room > 0
+
+    @property
+    def room(self) -> int:
+        """How many more items may be read now."""
+        if self.exhausted:
+            return 0
+        return min(self._room - self._open, self._span - (self.tally.read - self.done.low))
 
     def feed(self, key: Any, item: Any, item_id: ItemId | None = None) -> None:
         """Take the next item of the input."""
-        number = self.tally.read
-        self.tally.read = number + 1
+        tally = self.tally
+        number = tally.read
+        tally.read = number + 1
         if number < self._resumed and number in self.done:
-            self.tally.skipped += 1
+            tally.skipped += 1
             return
         lane = self._lanes.get(key)
         if lane is None:
             lane = Lane(key, self._target_of(key), self._plan.shared or 1)
             self._lanes[key] = lane
         self._open += 1
-        lane.waiting.append((number, item, item_id))
-        if lane.queue < 2 and lane.under_way < lane.most:
+        waiting = lane.waiting
+        waiting.append((number, item, item_id))
+        if lane.under_way < lane.most and (
+            lane.queue == 0 or (lane.queue == 1 and len(waiting) >= self._complete)
+        ):
             self._enqueue(lane)
 
     def _enqueue(self, lane: Lane) -> None:
@@ -435,8 +442,7 @@ class Pump:
     def settle(self) -> None:
         """Take note that the result that was taken last is dealt with."""
         taken, self._taken = self._taken, ()
-        for entry in taken:
-            self.done.add(entry[0])
+        self.done.add([entry[0] for entry in taken])
         self.tally.done += len(taken)
 
     @property

@@ -120,7 +120,9 @@ BROKEN_PIPE: Final = 141
 def map(  # noqa: A001  (a command has its own name)
     script: Path, namespace: str, method: str, **given: Any
 ) -> int:
-    """Call METHOD with every record of a file, each on the object of its key.
+    """Call a method with every record of a file, in parallel.
+
+    Each record goes to METHOD of the object of its key.
 
     SCRIPT is a worker's folder, its config, or a Python file with Durable Object classes; NAMESPACE a
     binding of the config, or the name of a class. Records of one key are applied in order, those of

@@ -26,12 +26,12 @@ def open_checkpoint(tmp_path):
 
 def test_what_is_done_and_the_job_are_found_again(open_checkpoint):
     first = open_checkpoint()
-    for number in (0, 1, 4, 5, 9):
-        first.done.add(number)
+    first.done.add([0, 1])
+    first.done.add([4, 5, 9])
     first.on_save = lambda: {"offset": 7}
     first.save()
     assert first.saved_low == 2
-    first.done.add(2)  # never saved
+    first.done.add([2])  # never saved
     first.close()
     second = open_checkpoint()
     assert (second.done.low, second.done.above) == (2, {4, 5, 9})
@@ -57,20 +57,20 @@ def test_a_checkpoint_of_another_method_is_refused(open_checkpoint):
 def test_a_changed_input_is_refused(open_checkpoint):
     first = open_checkpoint()
     for number in range(2 * SAMPLE + 5):
-        first.saw(number, f"key {number}")
-        first.done.add(number)
+        first.saw(f"key {number}")
+        first.done.add([number])
     first.save()
     first.close()
     same = open_checkpoint()
     for number in range(3 * SAMPLE):
-        same.saw(number, f"key {number}")
+        same.saw(f"key {number}")
     same.ended(3 * SAMPLE)
     same.close()
     other = open_checkpoint()
     for number in range(2 * SAMPLE - 1):
-        other.saw(number, f"key {number}" if number != 100 else "changed")
+        other.saw(f"key {number}" if number != 100 else "changed")
     with pytest.raises(CheckpointError, match=r"the first 2,048 items have other keys"):
-        other.saw(2 * SAMPLE - 1, f"key {2 * SAMPLE - 1}")
+        other.saw(f"key {2 * SAMPLE - 1}")
     other.close()
     shorter = open_checkpoint()
     with pytest.raises(CheckpointError, match="the input has 10 items"):

@@ -31,7 +31,7 @@ with Runtime(objects=objects, data_dir=data, hosts=2, durability="relaxed") as r
 
 def test_memory_is_flat_over_many_items(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(tmp_path), "200000", "memory"],
+        [sys.executable, "-c", PROGRAM, str(tmp_path), "100000", "memory"],
         check=True,
         capture_output=True,
         text=True,
