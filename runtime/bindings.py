@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
+from weakref import WeakSet
 
 from runtime.batch.place import Place
 from runtime.ids import NamespaceKey
@@ -33,6 +34,7 @@ class Bindings:
         self.data = data
         self.roster: Roster | None = None
         """The hosts, where they are of interest: in a client."""
+        self._maps: WeakSet[Any] = WeakSet()
         self._kv_ids = {kv.binding: kv.id for kv in config.kv}
         self._classes = {binding.name: binding.class_name for binding in config.objects}
         self._keys = {
@@ -57,8 +59,17 @@ class Bindings:
         class_name = self._classes.get(name)
         if class_name is None:
             return None
-        place = Place(self.data, self.roster, blocking)
+        place = self.place(blocking=blocking)
         return DurableObjectNamespace(calls, class_name, self._keys[class_name], place)
+
+    def place(self, *, blocking: bool) -> Place:
+        """Return what a map needs to know of this process."""
+        return Place(self.data, self.roster, blocking, self._maps)
+
+    def close_maps(self) -> None:
+        """Stop the maps that are under way, and save their checkpoints."""
+        for results in list(self._maps):
+            results.cut_off()
 
     def store(self, namespace_id: str) -> Store:
         """Return the open store of a KV namespace; it is opened at its first use."""

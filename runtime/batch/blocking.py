@@ -12,6 +12,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from runtime.batch.pump import NOTHING
+from workers.errors import RuntimeClosed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +41,7 @@ class Results(Iterator[Any]):
         self._answers: SimpleQueue[tuple[Flight, Future[Any]]] = SimpleQueue()
         self._under_way: dict[int, Future[Any]] = {}
         self._yielded = 0
+        job.maps.add(self)
 
     @property
     def tally(self) -> Tally:
@@ -60,7 +62,8 @@ class Results(Iterator[Any]):
 
     def __next__(self) -> Any:
         if self._job.closed:
-            raise StopIteration
+            error, self._job.input_error = self._job.input_error, None
+            raise error or StopIteration
         try:
             return self._next()
         except BaseException as stop:
@@ -82,7 +85,8 @@ class Results(Iterator[Any]):
             if pump.has_results:
                 continue
             if pump.finished:
-                raise self._job.input_error or StopIteration
+                error, self._job.input_error = self._job.input_error, None
+                raise error or StopIteration
             if not pump.wants:
                 self._wait()
 
@@ -140,6 +144,12 @@ class Results(Iterator[Any]):
         """
         if not self._job.closed:
             self._stop()
+
+    def cut_off(self) -> None:
+        """Stop the map because its runtime is closed; whoever goes on to iterate is told so."""
+        if not self._job.closed:
+            self._job.input_error = RuntimeClosed("the runtime was closed before the map ended")
+            self.close()
 
     def __enter__(self) -> Self:
         return self

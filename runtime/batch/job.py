@@ -63,6 +63,7 @@ class Job:
             self.checkpoint = Checkpoint(
                 place.data, plan.checkpoint, Purpose(class_name, plan.method)
             )
+        self.maps = place.maps
         self._item_id = plan.item_id
         self._targets: dict[Any, Target | None] = {}
         self._target_of = target_of

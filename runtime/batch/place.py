@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from weakref import WeakSet
 
     from runtime.roster import Roster
 
@@ -21,3 +22,5 @@ class Place:
     """The hosts, for progress; None in a host."""
     blocking: bool
     """Whether calls block, so that maps are iterators and not asynchronous ones."""
+    maps: WeakSet[Any]
+    """The maps under way, which are closed with their runtime."""

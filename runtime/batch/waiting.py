@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from runtime.batch.pump import NOTHING
-from workers.errors import CheckpointError
+from workers.errors import CheckpointError, RuntimeClosed
 
 if TYPE_CHECKING:
     from runtime.batch.job import Job
@@ -39,6 +39,7 @@ class AsyncResults(AsyncIterator[Any]):
         self._news = asyncio.Event()
         self._room = asyncio.Event()
         self._yielded = 0
+        job.maps.add(self)
 
     @property
     def tally(self) -> Tally:
@@ -50,7 +51,8 @@ class AsyncResults(AsyncIterator[Any]):
 
     async def __anext__(self) -> Any:
         if self._job.closed:
-            raise StopAsyncIteration
+            error, self._job.input_error = self._job.input_error, None
+            raise error or StopAsyncIteration
         try:
             return await self._next()
         except BaseException as stop:
@@ -73,7 +75,8 @@ class AsyncResults(AsyncIterator[Any]):
             if pump.has_results:
                 continue
             if pump.finished:
-                raise self._job.input_error or StopAsyncIteration
+                error, self._job.input_error = self._job.input_error, None
+                raise error or StopAsyncIteration
             if pump.wants and self._reader is None:
                 await asyncio.sleep(0)  # more to read, and answers must get in
             else:
@@ -161,6 +164,12 @@ class AsyncResults(AsyncIterator[Any]):
         for reply in under_way.values():
             reply.cancel()
         self._job.close()
+
+    def cut_off(self) -> None:
+        """Stop the map because its runtime is closed; whoever goes on to iterate is told so."""
+        if not self._job.closed:
+            self._job.input_error = RuntimeClosed("the runtime was closed before the map ended")
+            self.close()
 
     async def aclose(self) -> None:
         """Stop the map."""

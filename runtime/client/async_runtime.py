@@ -173,6 +173,7 @@ class AsyncRuntime:
         instance, self._instance = self._instance, None
         if connection is None or instance is None:
             return
+        connection.bindings.close_maps()
         try:
             await connection.finish()
         finally:

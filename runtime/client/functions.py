@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import cloudpickle
 
 from runtime.batch.job import Job
-from runtime.batch.place import Place
 from runtime.client.instance import importable
 from runtime.host.runs import apply_all
 from runtime.wire.runs import ALONE, FUNCTIONS, Run, ready
@@ -64,7 +63,7 @@ def job_of(connection: Connection, plan: Plan, function: Callable[..., Any], ite
         title=getattr(function, "__name__", type(function).__name__),
         shared=BUSY * connection.roster.hosts,
     )
-    place = Place(connection.bindings.data, connection.roster, blocking=True)
+    place = connection.bindings.place(blocking=True)
     job = Job(plan, items, None, "", _no_target, place)
     job.on_close = partial(path.unlink, missing_ok=True)
     return job

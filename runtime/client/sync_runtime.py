@@ -378,6 +378,7 @@ class Runtime:
                 return
             self._closed = True
         atexit.unregister(self.close)
+        self._connection.bindings.close_maps()
         self._calls.refusal = "the runtime is closed"
         try:
             self._in_loop(self._connection.finish())

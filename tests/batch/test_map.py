@@ -1,10 +1,12 @@
 """`namespace.map` in a plain program, on real hosts."""
 
 import gc
+import json
 
 import pytest
 
-from workers.errors import HostLost
+from runtime import Runtime
+from workers.errors import HostLost, RuntimeClosed
 
 
 def test_every_item_reaches_the_object_of_its_key_and_its_result_comes_back(accounts):
@@ -159,3 +161,15 @@ def test_two_maps_and_plain_calls_share_the_hosts(accounts):
         if total % 7 == 0:
             assert accounts.getByName("shared").double(3) == 6
     assert total == 4 * sum(range(500))
+
+
+def test_closing_the_runtime_closes_its_maps_and_tells_whoever_iterates(tmp_path, account_class):
+    with Runtime(objects={"ACCOUNTS": account_class}, data_dir=tmp_path, hosts=1) as rt:
+        results = rt.env.ACCOUNTS.map("double", range(100_000), key=str, checkpoint="cut")
+        for _ in range(10):
+            next(results)
+    with pytest.raises(RuntimeClosed, match="before the map ended"):
+        next(results)
+    assert list(results) == []
+    kept = json.loads((tmp_path / "checkpoints" / "cut.json").read_bytes())
+    assert kept["low"] + sum(end - first for first, end in kept["above"]) == 9
