@@ -74,6 +74,7 @@ class Results(Iterator[Any]):
 
     def _next(self) -> Any:
         pump = self._pump
+        pump.settle()
         self._yielded += 1
         if self._yielded % SERVE == 0:
             self._serve()
@@ -136,6 +137,10 @@ class Results(Iterator[Any]):
         for future in under_way.values():
             future.cancel()
         self._job.close()
+
+    def settle(self) -> None:
+        """Say that the result that was yielded last is dealt with, before asking for the next."""
+        self._pump.settle()
 
     def close(self) -> None:
         """Stop the map. Again: does nothing.

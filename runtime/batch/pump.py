@@ -414,10 +414,8 @@ class Pump:
     def take(self) -> Any:
         """Return the next (key, result), or NOTHING; raises what `errors` says shall be raised.
 
-        Coming for the next one says that the one before is dealt with.
+        The one before must be settled.
         """
-        if self._taken:
-            self.settle()
         errors, shared = self._plan.errors, self._plan.shared
         while self._results:
             key, value, error, entries = self._results.popleft()
@@ -442,6 +440,8 @@ class Pump:
     def settle(self) -> None:
         """Take note that the result that was taken last is dealt with."""
         taken, self._taken = self._taken, ()
+        if not taken:
+            return
         self.done.add([entry[0] for entry in taken])
         self.tally.done += len(taken)
 

@@ -63,6 +63,7 @@ class AsyncResults(AsyncIterator[Any]):
 
     async def _next(self) -> Any:
         pump = self._pump
+        pump.settle()
         self._yielded += 1
         if self._yielded % SERVE == 0:
             self._serve()

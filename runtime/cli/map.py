@@ -32,10 +32,8 @@ if TYPE_CHECKING:
 FAILURES: Final = 3
 """Exit code when everything was tried, and some items failed."""
 
-INTERRUPTED: Final = 130
-TERMINATED: Final = 143
 BROKEN_PIPE: Final = 141
-"""What shells expect of a command that a signal ended: 128 and the signal."""
+"""What shells expect of a command that SIGPIPE ended: 128 and the signal."""
 
 
 @click.command()
@@ -139,13 +137,12 @@ def map(  # noqa: A001  (a command has its own name)
       zcat events.gz | roost map . USERS seen --key user --checkpoint events-2026-11 > out.jsonl
     """
     command = _Map(script, namespace, method, given)
-    signal.signal(signal.SIGTERM, _terminate)
+    for caught in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(caught, command.interrupt)
     try:
         return command.run()
-    except _Terminated:
-        return command.stopped(TERMINATED)
     except KeyboardInterrupt:
-        return command.stopped(INTERRUPTED)
+        return command.stopped(128 + command.caught)
     except BrokenPipeError:  # whoever read the results has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return command.stopped(BROKEN_PIPE)
@@ -156,14 +153,6 @@ def _described(error: Exception) -> str:
     trace = getattr(error, "remote_traceback", None)
     lines = [str(trace).rstrip()] if trace else [f"{type(error).__name__}: {error}"]
     return "\n".join([*getattr(error, "__notes__", ()), *lines])
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM."""
-
-
-def _terminate(*_: object) -> None:
-    raise _Terminated
 
 
 class _Map:
@@ -181,6 +170,9 @@ class _Map:
         self._records = Records(given["source"], wanted)
         self._tallies = Tallies()
         self._failures = Lines(None)
+        self.caught = 0
+        """The signal that stops it."""
+        self._writing = False
         self._results: Results | None = None
         self._runtime: Runtime | None = None
 
@@ -204,7 +196,13 @@ class _Map:
         began = time.monotonic()
         try:
             for key, result in results:
+                # In one piece: a line that is written and not settled would be written again.
+                self._writing = True
                 output.write({"key": key, "result": result})
+                results.settle()
+                self._writing = False
+                if self.caught:
+                    raise KeyboardInterrupt
         except Exception as error:
             if isinstance(error, RoostError | OSError) and not getattr(error, "remote", False):
                 raise
@@ -270,9 +268,16 @@ class _Map:
         self._tallies.failed(key, text)
         self._failures.write({"key": key, "item": item, "error": text})
 
+    def interrupt(self, number: int, _: object) -> None:
+        """Take a signal."""
+        self.caught = number
+        if not self._writing:
+            raise KeyboardInterrupt
+
     def stopped(self, code: int) -> int:
         """Say where it stands, and end quickly. Returns the exit code."""
-        signal.signal(signal.SIGINT, lambda *_: os._exit(code))  # once more: at once
+        for caught in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(caught, lambda *_: os._exit(code))  # once more: at once
         if self._results is not None:
             self._results.close()
             tally = self._results.tally
