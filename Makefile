@@ -35,8 +35,13 @@ lint: setup
 test: lint
 	@$(BIN)/python -m pytest
 
-bench: setup
+bench: .venv/.rivals
 	@for name in $$($(BIN)/python -m benchmarks | cut -d" " -f1); do $(BIN)/python -m benchmarks $$name; done
+
+.venv/.rivals: .venv/.installed
+	@echo "installing the rivals (once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@
 
 docs: setup
 	@$(BIN)/python -m pytest tests/docs

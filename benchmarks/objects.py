@@ -19,6 +19,17 @@ class Counter(DurableObject):
         self.total += by
         return self.total
 
+    def take(self, array: Any) -> int:
+        """Take an array."""
+        return len(array)
+
+    async def call_another(self, name: str, calls: int) -> int:
+        """Call another counter so many times, one call after another."""
+        other = self.env.COUNTERS.getByName(name)
+        for _ in range(calls):
+            await other.increment(1)
+        return calls
+
     async def increment_async(self, by: int) -> int:
         """Do the same as a coroutine, which never waits."""
         self.total += by

@@ -55,7 +55,7 @@ def connect(path: str) -> socket.socket:
 
 def say(connection: socket.socket, verb: str, text: str = "") -> bool:
     """Send a packet; returns False when the other side is gone or does not listen."""
-    packet = f"{verb} {text}".encode()[:LONGEST]
+    packet = f"{verb} {text}".encode(errors="backslashreplace")[:LONGEST]
     try:
         connection.send(packet, socket.MSG_NOSIGNAL)
     except OSError:

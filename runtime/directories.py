@@ -12,6 +12,7 @@ directory of the next one. Both are the user's alone (0700): pickles are read fr
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -39,6 +40,9 @@ FORMAT = 1
 PATIENCE = 5.0
 """Seconds to wait for the children of a supervisor that was killed to be gone."""
 
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  (a directory of ours in it is made private)
+"""Where the kernel keeps files in memory."""
+
 _LONGEST_RUN = 80
 """Bytes: a socket's path, the run directory with a name behind it, may have at most 107."""
 
@@ -52,6 +56,11 @@ class Directories:
     slots: int
     lock: int
     """The descriptor whose lock keeps others out."""
+
+    @property
+    def shelf(self) -> Path | None:
+        """Where large values pass through shared memory; None without it."""
+        return shelf_directory(self.run)
 
     @property
     def control(self) -> Path:
@@ -101,7 +110,10 @@ def run_directory(data: Path) -> Path:
 
     Raises OSError or ValueError when there was none.
     """
-    return Path(json.loads((data / "lock").read_bytes())["run"])
+    try:
+        return Path(json.loads((data / "lock").read_bytes())["run"])
+    except (KeyError, TypeError) as cause:
+        raise ValueError(f"{data / 'lock'} names no run directory") from cause
 
 
 def _new_run(data: Path) -> Path:
@@ -109,9 +121,11 @@ def _new_run(data: Path) -> Path:
     mark = mark_of(data)
     run = _place_of_run(f"{mark}-{secrets.token_hex(4)}")
     make_private(run.parent)
-    for old in run.parent.glob(f"{mark}-*"):
+    for old in (*run.parent.glob(f"{mark}-*"), *SHARED_MEMORY.glob(f"{mark}-*")):
         shutil.rmtree(old, ignore_errors=True)
     run.mkdir(mode=0o700)
+    with contextlib.suppress(OSError):  # without shared memory, large values take sockets
+        _shelf_of(run).mkdir(mode=0o700)
     return run
 
 
@@ -123,6 +137,24 @@ def _place_of_run(name: str) -> Path:
             if len(os.fsencode(run)) <= _LONGEST_RUN:
                 return run
     return Path("/tmp") / f"roost-{os.getuid()}" / name  # noqa: S108  (made private before use)
+
+
+def shelf_directory(run: Path) -> Path | None:
+    """Return the directory in shared memory of an instance, None when it has none."""
+    shelf = _shelf_of(run)
+    return shelf if shelf.is_dir() else None
+
+
+def _shelf_of(run: Path) -> Path:
+    return SHARED_MEMORY / run.name
+
+
+def remove_run(run: Path) -> None:
+    """Remove what an instance keeps outside of its data directory."""
+    shelf = shelf_directory(run)
+    if shelf is not None:
+        shutil.rmtree(shelf, ignore_errors=True)
+    shutil.rmtree(run, ignore_errors=True)
 
 
 def claim(data: Path, *, hosts: int, slots: int | None) -> Directories:
@@ -216,6 +248,8 @@ def _slots_of(data: Path, hosts: int, wanted: int | None) -> int:
         try:
             kept = json.loads(path.read_bytes())
             version, slots = int(kept["format"]), int(kept["slots"])
+            if slots < 1:
+                raise ValueError(f"{slots} slots")
         except (ValueError, KeyError, TypeError) as cause:
             raise ConfigError(
                 f"{path} is not readable as the format of a data directory: {cause}"
@@ -241,5 +275,5 @@ def _slots_of(data: Path, hosts: int, wanted: int | None) -> int:
 
 def release(directories: Directories) -> None:
     """Remove the run directory and let the data directory go."""
-    shutil.rmtree(directories.run, ignore_errors=True)
+    remove_run(directories.run)
     os.close(directories.lock)

@@ -27,6 +27,8 @@ _MAGIC = b"roost-r1"
 _LAYOUT = 1
 _ROW = 128
 _FIGURES_AT = 64  # a cache line of its own: the halves have different writers
+_EVENT = struct.Struct("=QQ")  # the last two of the figures
+_EVENT_AT = _FIGURES_AT + _FIGURES.size - _EVENT.size
 
 
 class State(IntEnum):
@@ -36,6 +38,9 @@ class State(IntEnum):
     STARTING = 1
     UP = 2
     LEAVING = 3
+
+
+_UP = int(State.UP)
 
 
 class End(IntEnum):
@@ -82,9 +87,13 @@ class Roster:
 
     def __init__(self, mapped: mmap.mmap) -> None:
         self._map = mapped
+        if len(mapped) < _ROW:
+            raise ValueError("this is not a roster: it is too short")
         magic, layout, self.hosts, self.slots, self.supervisor = _HEAD.unpack_from(mapped)
         if magic != _MAGIC or layout != _LAYOUT:
             raise ValueError("this is not the roster of this version of Roost")
+        if len(mapped) != _ROW * (self.hosts + 1):
+            raise ValueError(f"this roster of {self.hosts} hosts is not whole")
 
     @classmethod
     def create(cls, path: Path, hosts: int, slots: int) -> Roster:
@@ -108,6 +117,14 @@ class Roster:
         """Who host number `host` is now."""
         pid, generation, state, before = _IDENTITY.unpack_from(self._map, _ROW * (host + 1))
         return Identity(pid, generation, State(state), End(before))
+
+    def generation_up(self, host: int) -> int:
+        """Return the generation of a host that takes calls, 0 while there is none.
+
+        Asked before every blocking call: it takes a fifth of the time of `identity`.
+        """
+        _, generation, state, _ = _IDENTITY.unpack_from(self._map, _ROW * (host + 1))
+        return generation if state == _UP else 0
 
     def set_identity(self, host: int, identity: Identity) -> None:
         """Write who host number `host` is. Only the supervisor does."""
@@ -145,6 +162,10 @@ class Roster:
             since,
             beat,
         )
+
+    def set_event(self, host: int, since: int, beat: int) -> None:
+        """Write what `figures` has of the work under way. Only that host does."""
+        _EVENT.pack_into(self._map, _ROW * (host + 1) + _EVENT_AT, since, beat)
 
     def close(self) -> None:
         """Unmap the table."""

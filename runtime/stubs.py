@@ -20,7 +20,7 @@ from runtime.wire.runs import ALONE, Run, ready
 from workers import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from runtime.batch.place import Place
     from runtime.batch.source import Key
@@ -32,12 +32,22 @@ class Calls(Protocol):
     """What a stub needs of the process it lives in."""
 
     def call(
-        self, target: Target | None, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        target: Target | None,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        timeout: float | None = None,
     ) -> Any:
         """Call a method: the result, or an awaitable of it."""
 
     def submit(
-        self, target: Target | None, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        target: Target | None,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        timeout: float | None = None,
     ) -> Any:
         """Call a method without waiting: a future of the result."""
 
@@ -48,12 +58,15 @@ class Calls(Protocol):
 class Method:
     """A method of a remote object. Call it, or `submit` to get a future instead of the result."""
 
-    __slots__ = ("_calls", "_name", "_target")
+    __slots__ = ("_calls", "_name", "_target", "_timeout")
 
-    def __init__(self, calls: Calls, target: Target | None, name: str) -> None:
+    def __init__(
+        self, calls: Calls, target: Target | None, name: str, timeout: float | None = None
+    ) -> None:
         self._calls = calls
         self._target = target
         self._name = name
+        self._timeout = timeout
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the method.
@@ -61,12 +74,31 @@ class Method:
         Arguments and result are copied, never shared: anything that pickles. Raises what the
         method raised, with the remote traceback; HostLost (`.retryable`) when its host died
         meanwhile; Overloaded (`.overloaded`) when too many calls wait for the object.
+
+        A method that is a generator streams its items: iterate over the call, with `for` or, in
+        asyncio code, `async for`. The generator is held back while its items are not read, and
+        closed when the iteration ends early.
         """
-        return self._calls.call(self._target, self._name, args, kwargs)
+        return self._calls.call(self._target, self._name, args, kwargs, self._timeout)
 
     def submit(self, *args: Any, **kwargs: Any) -> Any:
         """Call the method and return a future at once; calls made so are sent in batches."""
-        return self._calls.submit(self._target, self._name, args, kwargs)
+        return self._calls.submit(self._target, self._name, args, kwargs, self._timeout)
+
+    def options(self, *, timeout: float | None = None) -> Method:
+        """Return the method with a time limit for its calls, in seconds; None has no limit.
+
+        A call that is not answered in time raises DeadlineExceeded, which is a TimeoutError, and is
+        cancelled at the object. A coroutine is cancelled where it waits; a plain method runs on,
+        and its result is dropped.
+        """
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"a timeout is a positive number of seconds, not {timeout!r}")
+        return Method(self._calls, self._target, self._name, timeout)
+
+    def with_timeout(self, seconds: float) -> Method:
+        """Return the method with a time limit: `options(timeout=seconds)`."""
+        return self.options(timeout=seconds)
 
     def once(self, item_id: ItemId, *args: Any, **kwargs: Any) -> Any:
         """Call the method, unless a call with this id has taken effect before; then return its result.
@@ -77,7 +109,7 @@ class Method:
         The id is a str, int or bytes, the caller's choice; raises TypeError for another.
         """
         run = Run(ALONE, ((args, kwargs),), (check_item_id(item_id),))
-        return self._calls.call(self._target, self._name, ready(run), {})
+        return self._calls.call(self._target, self._name, ready(run), {}, self._timeout)
 
     def __repr__(self) -> str:
         return f"<method {self._name} of a stub>"
@@ -114,7 +146,7 @@ class DurableObjectStub:
     def __getattr__(self, name: str) -> Method:
         if name.startswith("__"):  # copy, pickle and inspection ask for these
             raise AttributeError(name)
-        method = Method(self._calls, self._target, name)
+        method = Method(self._calls, self._target, str.__str__(name))
         self.__dict__[name] = method  # the next access does not come here: 0.03 instead of 0.5 µs
         return method
 
@@ -136,7 +168,7 @@ class DurableObjectNamespace:
         """Return the id of the object of this name; always the same one."""
         return self._key.from_name(name)
 
-    def new_unique_id(self, options: dict[str, Any] | None = None, **more: Any) -> ObjectId:
+    def new_unique_id(self, options: Mapping[str, Any] | None = None, /, **more: Any) -> ObjectId:
         """Return a random id that no other object has."""
         if {**(options or {}), **more}.get("jurisdiction") is not None:
             self.jurisdiction()
@@ -146,8 +178,15 @@ class DurableObjectNamespace:
         """Return the id that printed so. Raises InvalidId when it is not one of this namespace."""
         return self._key.parse(text)
 
-    def get(self, object_id: ObjectId, _options: dict[str, Any] | None = None) -> DurableObjectStub:
-        """Return a stub for an id of this namespace. Location hints are accepted and void here."""
+    def get(
+        self, object_id: ObjectId, options: Mapping[str, Any] | None = None, /, **more: Any
+    ) -> DurableObjectStub:
+        """Return a stub for an id of this namespace.
+
+        Location hints and retry options are accepted and void here. Raises TypeError for what is no
+        id, InvalidId for one of another namespace, ValueError for an unknown routing mode.
+        """
+        _check_options(options, more)
         if not isinstance(object_id, ObjectId):
             raise TypeError(
                 "Failed to execute 'get' on 'DurableObjectNamespace': parameter 1 is not of type "
@@ -157,8 +196,11 @@ class DurableObjectNamespace:
             self._key.parse(str(object_id))  # raises, with the original's words
         return DurableObjectStub(self._calls, self._class_name, object_id)
 
-    def get_by_name(self, name: str, _options: dict[str, Any] | None = None) -> DurableObjectStub:
+    def get_by_name(
+        self, name: str, options: Mapping[str, Any] | None = None, /, **more: Any
+    ) -> DurableObjectStub:
         """Return a stub for the object of this name: `get(id_from_name(name))`."""
+        _check_options(options, more)
         return DurableObjectStub(self._calls, self._class_name, self._key.from_name(name))
 
     def map(
@@ -238,3 +280,12 @@ class DurableObjectNamespace:
 
     def __repr__(self) -> str:
         return f"<namespace of {self._class_name}>"
+
+
+def _check_options(options: Mapping[str, Any] | None, more: Mapping[str, Any]) -> None:
+    """Refuse what the original refuses; whatever else it takes says where to run, or how to retry."""
+    if options or more:
+        given = {**(options or {}), **more}
+        mode = given.get("routingMode", given.get("routing_mode"))
+        if mode not in {None, "primary-only"}:
+            raise ValueError(f"unknown routingMode: {mode}")

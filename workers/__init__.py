@@ -15,6 +15,7 @@ from workers.environment import env, patch_env, wait_until
 from workers.errors import (
     ConfigError,
     DataDirInUse,
+    DeadlineExceeded,
     HostLost,
     InvalidId,
     KVError,
@@ -44,6 +45,7 @@ __all__ = [
     "ConfigError",
     "Context",
     "DataDirInUse",
+    "DeadlineExceeded",
     "DurableObject",
     "FetchResponse",
     "File",

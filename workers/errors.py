@@ -18,6 +18,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "DataDirInUse",
+    "DeadlineExceeded",
     "HostLost",
     "InvalidId",
     "KVError",
@@ -110,6 +111,10 @@ class HostLost(RoostError):
     """The process that ran the object died during the call; another one takes its place."""
 
     retryable = True
+
+
+class DeadlineExceeded(RoostError, TimeoutError):
+    """The call was not answered within the time that its caller gave it."""
 
 
 class RemoteError(RoostError):

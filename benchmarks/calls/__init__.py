@@ -1,42 +1,49 @@
-"""What a call of an object costs: one after another, and thousands under way.
+"""What a call of an object costs: one after another, thousands under way, and with large arguments.
 
-Rivals: `raw`, two blocking sockets (the floor of a round trip), and `bare`, a loop with futures and
-no guarantees (the limit of pipelined calls). All take turns within a run, because the speed of a
-machine drifts; each is warmed up by a turn that does not count.
+Beside it, in turns within one run because the speed of a machine drifts: `raw`, two blocking sockets (the
+floor of a round trip), and `bare`, a loop with futures and no guarantees (the limit of pipelined calls).
+Then other systems (`rivals`), each with the same counter in a program of its own, as far as installed.
 """
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 import time
-from collections import deque
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import uvloop
 
+from benchmarks.calls import rivals
 from benchmarks.calls.bare import bare
 from benchmarks.calls.raw import raw
+from benchmarks.calls.windows import rounds, window
 from benchmarks.objects import Counter
 from benchmarks.report import Report, at_least, at_most, percentile, result
 from runtime import AsyncRuntime, Runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from collections.abc import Coroutine, Sequence
 
     from benchmarks.report import Result, Target
 
-    Call = Callable[[int], Awaitable[int]]
-
-IN_FLIGHT = 4_000
-"""Calls under way at any time, when they are pipelined."""
-
-CALLS_A_SECOND = 150_000
+CALLS_A_SECOND = 350_000
 """The target for one object."""
 
-TIMES_RAW = 1.5
+OF_BARE = 0.65
+"""The target for one object, against the bare loop in the same run."""
+
+TIMES_RAW = 1.25
 """The target for a round trip, against raw ZeroMQ in the same run."""
+
+BETWEEN_OBJECTS = 150_000
+"""The target for calls a second from one object to another of the same host, each awaited."""
+
+TIMES_RAY = 50
+GB_A_SECOND = 2.5
+START_S = 0.4
+IDLE_MIB = 120
+"""The targets against Ray, for an array of 64 MiB, for the start, and for an idle tree of 2 hosts."""
 
 
 def run(*, quick: bool = False) -> Report:
@@ -45,9 +52,11 @@ def run(*, quick: bool = False) -> Report:
     results, targets = round_trips(turns, calls=50 if quick else 2_000)
     results += batches(turns, calls=2_000 if quick else 128_000)
     calls = 2_000 if quick else 60_000
-    one, target = uvloop.run(one_object(turns, calls))
-    results += [*one, uvloop.run(many_objects(turns, calls, objects=20 if quick else 1_000))]
-    return Report(results, [target, *targets])
+    found, more = uvloop.run(pipelined(turns, calls, objects=20 if quick else 1_000))
+    results += found
+    others, skipped = rivals.run(quick=quick)
+    results += others
+    return Report(results, [*targets, *more, *against(others)], skipped)
 
 
 def round_trips(turns: int, calls: int) -> tuple[list[Result], list[Target]]:
@@ -99,69 +108,77 @@ def batches(turns: int, calls: int) -> list[Result]:
     return results
 
 
-async def window(methods: Sequence[Call], calls: int) -> None:
-    """Call methods in turn, always with so many calls under way."""
-    under_way: deque[Awaitable[int]] = deque()
-    for number in range(calls):
-        if len(under_way) >= IN_FLIGHT:
-            await under_way.popleft()
-        under_way.append(methods[number % len(methods)](1))
-    for call in under_way:
-        await call
-
-
-async def rounds(methods: Sequence[Call], calls: int) -> None:
-    """Gather rounds of so many calls: what most programs do."""
-    for first in range(0, calls, IN_FLIGHT):
-        last = min(calls, first + IN_FLIGHT)
-        await asyncio.gather(*(methods[n % len(methods)](1) for n in range(first, last)))
-
-
-async def calls_a_second(drive: Coroutine[Any, Any, None], calls: int) -> float:
+async def calls_a_second(drive: Coroutine[Any, Any, object], calls: int) -> float:
     """Return the rate of the calls that a driver makes."""
     began = time.perf_counter()
     await drive
     return calls / (time.perf_counter() - began)
 
 
-async def one_object(turns: int, calls: int) -> tuple[list[Result], Target]:
-    """Pipeline calls to one object of one host."""
-    names = [
-        ("one object, pipelined", "bare loop"),
-        ("one object, pipelined", "Roost"),
-        ("one object, pipelined, async def", "Roost"),
-        ("one object, gathered", "bare loop"),
-        ("one object, gathered", "Roost"),
-    ]
-    rates: list[list[float]] = [[] for _ in names]
-    with tempfile.TemporaryDirectory() as data, bare() as limit:
-        async with AsyncRuntime(objects={"COUNTERS": Counter}, data_dir=data, hosts=1) as rt:
+async def pipelined(turns: int, calls: int, objects: int) -> tuple[list[Result], list[Target]]:
+    """Pipeline calls to one object of one host, to many of two, and between two of one host."""
+    bindings = {"COUNTERS": Counter}
+    with (
+        tempfile.TemporaryDirectory() as one,
+        tempfile.TemporaryDirectory() as two,
+        bare() as limit,
+    ):
+        async with (
+            AsyncRuntime(objects=bindings, data_dir=one, hosts=1) as rt,
+            AsyncRuntime(objects=bindings, data_dir=two, hosts=2) as rt2,
+        ):
             counter = rt.env.COUNTERS.getByName("one")
+            counters = [rt2.env.COUNTERS.getByName(str(number)) for number in range(objects)]
+            many = [each.increment for each in counters]
+            names = {
+                ("one object, pipelined", "bare loop"): lambda: window([limit.increment], calls),
+                ("one object, pipelined", "Roost"): lambda: window([counter.increment], calls),
+                ("one object, pipelined, async def", "Roost"): lambda: window(
+                    [counter.increment_async], calls
+                ),
+                (f"{objects:,} objects, pipelined", "Roost"): lambda: window(many, calls),
+                ("one object, gathered", "bare loop"): lambda: rounds([limit.increment], calls),
+                ("one object, gathered", "Roost"): lambda: rounds([counter.increment], calls),
+                ("object to object, awaited", "Roost"): lambda: counter.call_another("two", calls),
+            }
+            rates: dict[tuple[str, str], list[float]] = {name: [] for name in names}
             for turn in range(-1, turns):
-                drivers = (
-                    window([limit.increment], calls),
-                    window([counter.increment], calls),
-                    window([counter.increment_async], calls),
-                    rounds([limit.increment], calls),
-                    rounds([counter.increment], calls),
-                )
-                for found, drive in zip(rates, drivers, strict=True):
-                    rate = await calls_a_second(drive, calls)
+                for name, drive in names.items():
+                    rate = await calls_a_second(drive(), calls)
                     if turn >= 0:
-                        found.append(rate)
-    results = [
-        result(name, system, found, "calls/s")
-        for (name, system), found in zip(names, rates, strict=True)
+                        rates[name].append(rate)
+    results = [result(name, system, found, "calls/s") for (name, system), found in rates.items()]
+    limit_rates, one_rates, _, many_rates, _, _, between = rates.values()
+    return results, [
+        at_least("one object, pipelined", median(one_rates), CALLS_A_SECOND, "calls/s"),
+        at_least(
+            "one object, pipelined, against the bare loop",
+            median(a / b for a, b in zip(one_rates, limit_rates, strict=True)),
+            OF_BARE,
+            "x",
+        ),
+        at_least(
+            f"{objects:,} objects on 2 hosts against one object",
+            median(a / b for a, b in zip(many_rates, one_rates, strict=True)),
+            1.0,
+            "x",
+        ),
+        at_least("object to object, awaited", median(between), BETWEEN_OBJECTS, "calls/s"),
     ]
-    roost = results[1].value
-    return results, at_least("one object, pipelined", roost, CALLS_A_SECOND, "calls/s")
 
 
-async def many_objects(turns: int, calls: int, objects: int) -> Result:
-    """Pipeline calls to many objects of two hosts, each call to the next object."""
-    with tempfile.TemporaryDirectory() as data:
-        async with AsyncRuntime(objects={"COUNTERS": Counter}, data_dir=data, hosts=2) as rt:
-            counters = [rt.env.COUNTERS.getByName(str(number)) for number in range(objects)]
-            methods = [counter.increment for counter in counters]
-            rates = [await calls_a_second(window(methods, calls), calls) for _ in range(turns + 1)]
-    return result(f"{objects:,} objects, pipelined", "Roost", rates[1:], "calls/s")
+def against(results: Sequence[Result]) -> list[Target]:
+    """Hold what the rivals' program found of Roost against its targets, and against Ray."""
+    values = {(found.system, found.name): found.value for found in results}
+    array, pipeline = "array argument of 64 MiB", "pipelined to one actor"
+    targets = [
+        at_least(array, values["Roost", array], GB_A_SECOND, "GB/s"),
+        at_most("start-up", values["Roost", "start-up to first answer"], START_S, "s"),
+        at_most("idle tree", values["Roost", "memory of the idle tree, PSS"], IDLE_MIB, "MiB"),
+    ]
+    if ("Ray", array) in values:
+        ratio = values["Roost", pipeline] / values["Ray", pipeline]
+        targets.append(at_least(f"{pipeline}, against Ray", ratio, TIMES_RAY, "x"))
+        ratio = values["Roost", array] / values["Ray", array]
+        targets.append(at_least(f"{array}, against Ray", ratio, 2, "x"))
+    return targets

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from runtime.batch.checkpoint import Checkpoint
     from runtime.batch.job import Job
+    from runtime.batch.place import Submits
     from runtime.batch.pump import Flight, Tally
-    from runtime.stubs import Calls
 
 SERVE: Final = 64
 """Results yielded before hosts get new work."""
@@ -34,7 +34,7 @@ class Results(Iterator[Any]):
     sent, what is under way is cancelled, and the checkpoint is saved.
     """
 
-    def __init__(self, job: Job, calls: Calls) -> None:
+    def __init__(self, job: Job, calls: Submits) -> None:
         self._job = job
         self._pump = job.pump
         self._calls = calls

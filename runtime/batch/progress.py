@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from runtime.batch.pump import Tally
     from runtime.roster import Roster
 
+_MARKUP: Final = re.compile(r"\[[^\]]*\]")
+
 EVERY: Final = 0.1
 """Seconds between two looks."""
 
@@ -42,9 +45,15 @@ class Progress:
         self._busy: list[float] = []
         self._rate = 0.0
         self._done = 0
+        self._title = plan.title or plan.method
         self._bar: Bar | None = None
         self._task: Any = None
-        if not (sys.stderr.isatty() or _in_notebook()):
+        self._cell: Any = None  # what updates the line in a notebook: rich would want ipywidgets
+        if _in_notebook():
+            shown = {"text/plain": self._title}
+            self._cell = sys.modules["IPython.display"].display(shown, raw=True, display_id=True)
+            return
+        if not sys.stderr.isatty():
             return
         self._bar = Bar(
             SpinnerColumn(),
@@ -55,15 +64,15 @@ class Progress:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            console=Console(stderr=not _in_notebook()),
+            console=Console(stderr=True),
             auto_refresh=False,
         )
-        self._task = self._bar.add_task(plan.title or plan.method, total=total, facts="")
+        self._task = self._bar.add_task(self._title, total=total, facts="")
         self._bar.start()
 
     def show(self, tally: Tally, under_way: int, now: float) -> None:
         """Show the numbers, if some time has passed since they were last shown."""
-        if self._bar is None or now - self._shown < EVERY:
+        if (self._bar is None and self._cell is None) or now - self._shown < EVERY:
             return
         done = tally.done + tally.skipped
         if self._shown:
@@ -75,8 +84,7 @@ class Progress:
         if tally.retried:
             facts.append(f"[yellow]{tally.retried:,} again[/]")
         self._done, self._shown = done, now
-        self._bar.update(self._task, completed=done, facts=" · ".join(facts))
-        self._bar.refresh()
+        self._write(done, facts)
 
     def _loads(self, now: float) -> list[str]:
         """Say how much of the time since the last look each host was busy."""
@@ -94,13 +102,24 @@ class Progress:
 
     def close(self, tally: Tally) -> None:
         """Show the last numbers and leave the line as it is."""
-        if self._bar is None:
-            return
         done = tally.done + tally.skipped
-        self._bar.update(self._task, completed=done, total=self._total or done)
-        self._bar.refresh()
-        self._bar.stop()
-        self._bar = None
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=self._total or done)
+            self._bar.refresh()
+            self._bar.stop()
+            self._bar = None
+        elif self._cell is not None:
+            self._write(done, [f"{tally.failed:,} failed"] if tally.failed else [])
+            self._cell = None
+
+    def _write(self, done: int, facts: list[str]) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, facts=" · ".join(facts))
+            self._bar.refresh()
+            return
+        of = f" of {self._total:,}" if self._total is not None else ""
+        line = " · ".join([f"{self._title}: {done:,}{of} done", *facts])
+        self._cell.update({"text/plain": _MARKUP.sub("", line)}, raw=True)
 
 
 def _in_notebook() -> bool:

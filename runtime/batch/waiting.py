@@ -16,8 +16,8 @@ from workers.errors import CheckpointError, RuntimeClosed
 
 if TYPE_CHECKING:
     from runtime.batch.job import Job
+    from runtime.batch.place import Submits
     from runtime.batch.pump import Flight, Tally
-    from runtime.stubs import Calls
 
 SERVE: Final = 64
 """Results yielded before hosts get new work."""
@@ -30,7 +30,7 @@ class AsyncResults(AsyncIterator[Any]):
     what is under way is cancelled, and the checkpoint is saved.
     """
 
-    def __init__(self, job: Job, calls: Calls) -> None:
+    def __init__(self, job: Job, calls: Submits) -> None:
         self._job = job
         self._pump = job.pump
         self._calls = calls

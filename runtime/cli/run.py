@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import sys
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -185,7 +186,7 @@ def _supervisor(
         "gateway": partial(run_gateway, gateway)
     }
     if mode == "dev" and config.main is not None:
-        extras["watcher"] = partial(run_watcher, config.main.parent)
+        extras["watcher"] = partial(run_watcher, config.main.parent, time.time())
     port = listener.getsockname()[1]
     return Supervisor(
         worker,

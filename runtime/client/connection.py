@@ -8,7 +8,6 @@ import contextlib
 import os
 import pickle
 import secrets
-import shutil
 from typing import TYPE_CHECKING, Any
 
 import zmq
@@ -16,9 +15,10 @@ import zmq
 from runtime import control
 from runtime.bindings import Bindings
 from runtime.client.instance import config_of
-from runtime.directories import run_directory
+from runtime.directories import remove_run, run_directory, shelf_directory
 from runtime.roster import Roster
 from runtime.wire.caller import Caller, identity_of
+from runtime.wire.shelf import Shelf
 from workers.errors import RuntimeClosed, ScriptError
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ class Connection:
         self.run: Path = run_directory(data)
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.roster = Roster.open(self.run / "roster")
-        self.caller = Caller(loop, self.roster, self.run, self.context, name)
+        self.shelf = Shelf(shelf_directory(self.run), name.decode())
+        self.caller = Caller(loop, self.roster, self.run, self.context, name, shelf=self.shelf)
         self.bindings = Bindings(config_of(data), data)
         self.bindings.roster = self.roster
         self.name = name
@@ -62,7 +63,7 @@ class Connection:
                 if packet is None:
                     if self._instance.process is not None:
                         # If its supervisor was killed, nobody else is left to clean up.
-                        shutil.rmtree(self.run, ignore_errors=True)
+                        remove_run(self.run)
                     self.end(self._failure or "the instance has ended")
                     return
                 self._heard(*packet)
@@ -96,10 +97,15 @@ class Connection:
         self.caller.close(why)
 
     async def finish(self) -> None:
-        """End the instance, if this program started it, when what is under way has ended."""
+        """End the instance, if this program started it, when what is under way has ended.
+
+        Streams break: who would read them?
+        """
         if self._instance.process is None or self.ended.done():
             return
         self.caller.refuse("the runtime is closed")
+        for link in self.caller.links:
+            link.streams.stop_reading(RuntimeClosed("the runtime was closed"))
         grace = self.bindings.config.limits.grace_s
         if waiting := self.caller.unanswered():
             await asyncio.wait([*map(_as_future, waiting), self.ended], timeout=grace)

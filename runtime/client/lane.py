@@ -10,16 +10,22 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import zmq
 
+from runtime.client.lane_items import LaneItems
 from runtime.ids import host_of, slot_of
-from runtime.roster import Roster, State, describe_loss, endpoint
+from runtime.roster import Roster, describe_loss, endpoint
 from runtime.wire import messages as m
 from runtime.wire.codec import decode, encode, unpack, unpack_error
+from runtime.wire.deadlines import exceeded
 from runtime.wire.link import describe
-from workers.errors import HostLost, RuntimeClosed
+from runtime.wire.shelf import discard
+from workers.errors import DeadlineExceeded, HostLost, RuntimeClosed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,20 +64,23 @@ class Lane:
         self._why_ended = why_ended
         self._sockets: dict[int, tuple[int, zmq.Socket[bytes]]] = {}
         self._number = 0
+        self._opened = 0
+        self._items: WeakSet[LaneItems] = WeakSet()
 
-    def call(self, target: Target, method: str, ready: Parcel) -> Any:
+    def call(self, target: Target, method: str, ready: Parcel, timeout: float | None = None) -> Any:
         """Call and wait. The lock must be held.
 
         Raises NotStarted, or what the method raised, or HostLost when the host died meanwhile.
         """
+        due = None if timeout is None else (time.monotonic() + timeout, timeout)
         roster = self._roster
         host = host_of(slot_of(target[1], roster.slots), roster.hosts)
-        identity = roster.identity(host)
-        generation, socket = self._sockets.get(host, (0, None))
-        if identity.state != State.UP:
+        up = roster.generation_up(host)
+        if not up:
             raise NotStarted
-        if socket is None or identity.generation != generation:
-            socket = self._connect(host, identity.generation)
+        generation, socket = self._sockets.get(host, (0, None))
+        if socket is None or up != generation:
+            socket = self._connect(host, up)
         kind, first, second, frames = ready
         self._number = number = self._number + 1
         batch = encode([(kind, number, target, method, first, second)])
@@ -80,9 +89,10 @@ class Lane:
         else:
             socket.send(batch)
         try:
-            return self._wait(socket, number, host, identity.generation, target, method)
+            return self._wait(socket, number, host, up, target, method, due)
         except BaseException as stop:
-            if not isinstance(stop, Exception):  # Ctrl-C: nobody waits for this call any more
+            # Ctrl-C, or its time is over: nobody waits for this call any more.
+            if isinstance(stop, DeadlineExceeded) or not isinstance(stop, Exception):
                 with contextlib.suppress(zmq.ZMQError):
                     socket.send(encode([(m.CANCEL, number)]))
             raise
@@ -95,27 +105,23 @@ class Lane:
         generation: int,
         target: Target,
         method: str,
+        due: tuple[float, float] | None,
     ) -> Any:
         last_look = False
         while True:
             try:
                 first = socket.recv()
             except zmq.Again:
-                if why := self._why_ended():
-                    raise RuntimeClosed(
-                        f"{describe(target, method)} was cut off: {why}",
-                        durable_object_id=target[1].hex(),
-                    ) from None
-                now = self._roster.identity(host)
-                if last_look:
+                if due is not None and time.monotonic() >= due[0]:
+                    raise exceeded(due[1], target, method) from None
+                lost = self._lost(host, generation, target, method)
+                if isinstance(lost, RuntimeClosed):
+                    raise lost from None
+                if lost is not None and last_look:
                     self._forget(host)
-                    lost = describe_loss(host, generation, now)
-                    raise HostLost(
-                        f"{lost} while it ran {describe(target, method)}; call again",
-                        durable_object_id=target[1].hex(),
-                    ) from None
+                    raise lost from None
                 # One more wait after its end is known: its answer may have been on the way.
-                last_look = now.generation != generation
+                last_look = lost is not None
                 continue
             frames: list[Frame] = []
             while socket.getsockopt(zmq.RCVMORE):
@@ -125,9 +131,36 @@ class Lane:
                 if message[0] == m.GOODBYE:
                     self._forget(host)
                     raise NotStarted
-                if message[1] == number:  # not of a call that was given up
+                count = _count_frames(message)
+                if message[1] != number:  # of a call that was given up
+                    discard(frames[at : at + count])
+                elif message[0] == m.ITEMS:
+                    del self._sockets[host]
+                    lost_how = partial(self._lost, host, generation, target, method)
+                    items = LaneItems(socket, message[2], lost_how)
+                    self._items.add(items)
+                    return items
+                else:
                     return _value(message, frames[at:])
-                at += _count_frames(message)
+                at += count
+
+    def _lost(
+        self, host: int, generation: int, target: Target, method: str
+    ) -> HostLost | RuntimeClosed | None:
+        """Return the error of a call to a host that is no more, or None while it lives."""
+        raw = target[1].hex()
+        if why := self._why_ended():
+            return RuntimeClosed(
+                f"{describe(target, method)} was cut off: {why}", durable_object_id=raw
+            )
+        now = self._roster.identity(host)
+        if now.generation != generation:
+            lost = describe_loss(host, generation, now)
+            return HostLost(
+                f"{lost} while it ran {describe(target, method)}; call again",
+                durable_object_id=raw,
+            )
+        return None
 
     def _connect(self, host: int, generation: int) -> zmq.Socket[bytes]:
         self._forget(host)
@@ -135,7 +168,8 @@ class Lane:
         socket.setsockopt(zmq.SNDHWM, 0)
         socket.setsockopt(zmq.RCVHWM, 0)
         socket.setsockopt(zmq.RCVTIMEO, LOOK_MS)
-        socket.setsockopt(zmq.IDENTITY, self._identity)
+        self._opened += 1
+        socket.setsockopt(zmq.IDENTITY, b"%b%d" % (self._identity, self._opened))
         socket.connect(endpoint(self._run, host, generation))
         socket.send(encode([(m.HELLO, m.VERSION)]))
         self._sockets[host] = (generation, socket)
@@ -145,6 +179,11 @@ class Lane:
         _, socket = self._sockets.pop(host, (0, None))
         if socket is not None:
             socket.close(linger=0)
+
+    def stop_reading(self) -> None:
+        """Break the streams that are being read."""
+        for items in list(self._items):
+            items.fail(RuntimeClosed("the runtime was closed"))
 
     def close(self) -> None:
         """Close all sockets, when no thread uses them: a call ends soon after the instance has.

@@ -29,12 +29,13 @@ from runtime.client.options import options
 from runtime.host.host import LANE
 from runtime.status import HostStatus, status_of
 from runtime.wire.codec import parcel
+from runtime.wire.items import RemoteItems
 from workers import Request, Response
 from workers.body import take_content
 from workers.errors import RuntimeClosed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from runtime.storage import ObjectRecord
@@ -66,7 +67,12 @@ class Pending(Future[Any]):
         return True
 
     def set_result(self, result: Any) -> None:
-        """Take the result, unless another thread has just cancelled the wait."""
+        """Take the result, unless another thread has just cancelled the wait.
+
+        The items of a generator become an iterator that blocks.
+        """
+        if isinstance(result, RemoteItems):
+            result = self._calls.blocking(result)
         with contextlib.suppress(InvalidStateError):
             super().set_result(result)
 
@@ -93,30 +99,35 @@ class Calls:
             lambda: connection.ending if connection.ended.done() else "",
         )
         self._lock = threading.Lock()
-        self._queue: deque[tuple[Pending, Target | None, str, Parcel]] = deque()
+        self._queue: deque[tuple[Pending, Target | None, str, Parcel, float | None]] = deque()
         self._scheduled = False
         self._under_way = 0
         self.refusal = ""
         """Why no calls can be made any more, when that is so."""
 
     def call(
-        self, target: Target | None, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        target: Target | None,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        timeout: float | None = None,
     ) -> Any:
         """Call a method and wait for its result."""
         self.refuse_waiting()
-        ready = parcel(args, kwargs)
+        ready = parcel(args, kwargs, self._connection.shelf)
         lane = self._lane
         # What was submitted must not be overtaken, so then the call goes the same way.
         if target is not None and not self._under_way and lane.lock.acquire(blocking=False):
             try:
                 if self.refusal:
                     raise RuntimeClosed(self.refusal)
-                return lane.call(target, method, ready)
+                return lane.call(target, method, ready, timeout)
             except NotStarted:
                 pass
             finally:
                 lane.lock.release()
-        pending = self._send(target, method, ready)
+        pending = self._send(target, method, ready, timeout)
         try:
             return pending.result()
         except BaseException:
@@ -124,18 +135,25 @@ class Calls:
             raise
 
     def submit(
-        self, target: Target | None, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        target: Target | None,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        timeout: float | None = None,
     ) -> Pending:
         """Call a method; the future has its result."""
-        return self._send(target, method, parcel(args, kwargs))
+        return self._send(target, method, parcel(args, kwargs, self._connection.shelf), timeout)
 
-    def _send(self, target: Target | None, method: str, ready: Parcel) -> Pending:
+    def _send(
+        self, target: Target | None, method: str, ready: Parcel, timeout: float | None
+    ) -> Pending:
         if self.refusal:
             raise RuntimeClosed(self.refusal)
         pending = Pending(self)
         with self._lock:
             self._under_way += 1
-            self._queue.append((pending, target, method, ready))
+            self._queue.append((pending, target, method, ready, timeout))
             if not self._scheduled:
                 # In this order, so that Ctrl-C between the two leaves nothing unsent.
                 self._loop.call_soon_threadsafe(self._post)
@@ -145,16 +163,18 @@ class Calls:
 
     def _post(self) -> None:
         """Send what was submitted, in order. In the loop's thread."""
-        post = self._connection.caller.post
+        caller = self._connection.caller
         while True:
             with self._lock:
                 queue, self._queue = self._queue, deque()
                 if not queue:
                     self._scheduled = False
                     return
-            for pending, target, method, ready in queue:
+            for pending, target, method, ready, timeout in queue:
                 if not pending.done():
-                    post(pending, target, method, ready)
+                    caller.post(pending, target, method, ready)
+                    if timeout is not None:
+                        caller.deadlines.add(pending, timeout, target, method)
 
     def _ended(self, _: Future[Any]) -> None:
         with self._lock:
@@ -164,6 +184,21 @@ class Calls:
         """Tell the host that nobody waits for a call."""
         if pending.link is not None:
             self._loop.call_soon_threadsafe(pending.link.cancelled, pending.call)
+
+    def blocking(self, items: RemoteItems) -> Iterator[Any]:
+        """Iterate over items that arrive in the loop's thread."""
+        try:
+            while True:
+                if self._loop.is_closed():
+                    raise RuntimeClosed("the runtime was closed")
+                step = asyncio.run_coroutine_threadsafe(_next(items), self._loop)
+                more = step.result()
+                if more is None:
+                    return
+                yield from more
+        finally:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(items.close)
 
     def fetch(self, target: Target | None, request: Request) -> Response:
         """Send a request and wait for the response, whole."""
@@ -208,9 +243,20 @@ class Calls:
                 "a callback of a submitted call cannot wait for another call: submit() that one too"
             )
 
+    def stop_reading(self) -> None:
+        """Break the streams that are being read, so that their writers end."""
+        self._lane.stop_reading()
+
     def close(self) -> None:
         """Close the lane, when its thread has left it."""
         self._lane.close()
+
+
+async def _next(items: RemoteItems) -> list[Any] | None:
+    """Return the items that are there, at least one; None at the end."""
+    async for item in items:
+        return [item, *items.take()]
+    return None
 
 
 class Runtime:
@@ -380,6 +426,7 @@ class Runtime:
         atexit.unregister(self.close)
         self._connection.bindings.close_maps()
         self._calls.refusal = "the runtime is closed"
+        self._calls.stop_reading()
         try:
             self._in_loop(self._connection.finish())
         finally:

@@ -12,7 +12,6 @@ import contextlib
 import logging
 import os
 import secrets
-import shutil
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -22,6 +21,7 @@ import uvloop
 import zmq
 
 from runtime import control
+from runtime.directories import remove_run
 from runtime.gateway.access_log import AccessLog
 from runtime.gateway.app import build_app
 from runtime.gateway.protocol import Protocol
@@ -107,7 +107,7 @@ async def _main(gateway: Gateway, connection: socket.socket) -> None:
             while True:
                 packet = control.hear(connection)
                 if packet is None:
-                    shutil.rmtree(run, ignore_errors=True)
+                    remove_run(run)
                     os._exit(1)
                 if packet[0] == "look":
                     caller.look()

@@ -16,8 +16,7 @@ from __future__ import annotations
 import inspect
 from collections import deque
 from contextlib import suppress
-from functools import partial
-from types import FunctionType
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from runtime.bindings import Env
@@ -26,6 +25,8 @@ from runtime.host.flow import Flow
 from runtime.host.gates import InputGate, OutputGate
 from runtime.wire import messages as m
 from runtime.wire.codec import PLAIN, pack_error, pack_still
+from runtime.wire.items import GENERATORS, pieces
+from runtime.wire.shelf import discard
 from workers import Response
 from workers.body import take_content
 from workers.errors import ObjectReset, RoostError
@@ -102,6 +103,9 @@ class Answer(NamedTuple):
         message = self.message
         if message[0] == m.RESPONSE and isinstance(message[5], int):
             self.channel.streams.stop(message[5])
+        elif message[0] == m.ITEMS:
+            self.channel.streams.stop(message[2])
+        discard(self.frames)
         self.channel.post((m.ERROR, message[1], pack_error(error, None, remote=False)))
 
 
@@ -118,7 +122,7 @@ class Outgoing(NamedTuple):
 
     def fail(self, error: BaseException) -> None:
         """Fail the call, unsent."""
-        self.reply.link.discard(self.message)
+        self.reply.link.discard(self.message, self.frames)
         if not self.reply.done():
             self.reply.set_exception(error)
 
@@ -171,7 +175,7 @@ class Activation:
         self.gate = InputGate(host.loop.create_future)
         self.output: OutputGate[Said] = OutputGate()
         self.flows: set[Flow] = set()
-        """Bodies of ended events that were not yet read to their end."""
+        """Bodies and generators of ended events that were not yet read to their end."""
         self.reset_by: ObjectReset | None = None
         self.touched = 0.0
         self.storage: ObjectStorage = host.storage_for(self)
@@ -301,9 +305,12 @@ class Activation:
                 channel.post((m.RESULT, call, value))
             else:
                 self._say(Answer(channel, (m.RESULT, call, value), ()))
+        elif type(value) in GENERATORS:
+            number = Flow(self, pieces(value)).start(channel)
+            self._say(Answer(channel, (m.ITEMS, call, number), ()))
         else:
             try:
-                data, frames = pack_still(value)
+                data, frames = pack_still(value, channel.shelf)
             except TypeError as error:
                 self._fail(ticket, error)
                 return
@@ -368,10 +375,15 @@ class Activation:
         keep(self.host, self._kept, awaitable, f"{self.class_name} {self.id}")
 
     def call(
-        self, target: Target | None, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        target: Target | None,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        timeout: float | None = None,
     ) -> Reply:
         """Call another object (or this one) in this object's name, behind its output gate."""
-        outgoing = Outgoing(*self.host.caller.prepare(target, method, args, kwargs))
+        outgoing = Outgoing(*self.host.caller.prepare(target, method, args, kwargs, timeout))
         self._say(outgoing)
         return outgoing.reply
 
@@ -397,6 +409,11 @@ class Activation:
             return
         for said in self.output.confirmed():
             said.leave()
+
+    @property
+    def raw_id(self) -> bytes:
+        """The object's id, 32 bytes."""
+        return self.id.raw
 
     @property
     def idle(self) -> bool:
@@ -475,12 +492,17 @@ class _Construction:
 
 def relaxed(fetch: Callable[..., Any]) -> Callable[..., Any]:
     """Let a `def fetch(self)` without a request be called with one, as the original does."""
-    function = getattr(fetch, "__func__", fetch)
-    if isinstance(function, FunctionType):
-        parameters = inspect.signature(fetch).parameters.values()
-        if not any(p.kind is not inspect.Parameter.KEYWORD_ONLY for p in parameters):
-            return lambda _request: fetch()
+    function = getattr(fetch, "__func__", None)
+    if function is not None and _takes_only_self(function):
+        return lambda _request: fetch()
     return fetch
+
+
+@lru_cache(maxsize=256)
+def _takes_only_self(function: Callable[..., Any]) -> bool:
+    """Whether a method has no parameter for a request. Looked up once: it takes 10 µs."""
+    parameters = inspect.signature(function).parameters.values()
+    return sum(p.kind is not inspect.Parameter.KEYWORD_ONLY for p in parameters) == 1
 
 
 def check_method(cls: type, name: str) -> None:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import zmq
 
-from runtime.wire.codec import encode
+from runtime.wire.codec import SOCKET, encode
+from runtime.wire.shelf import Shelf, discard
 from runtime.wire.streams import Streams
 
 if TYPE_CHECKING:
@@ -48,12 +49,17 @@ class Channel:
         "_out",
         "batches",
         "is_peer",
+        "shelf",
         "streams",
         "under_way",
     )
 
-    def __init__(self, flusher: Flusher, way_out: Exit, *, is_peer: bool) -> None:
+    def __init__(
+        self, flusher: Flusher, way_out: Exit, *, is_peer: bool, shelf: Shelf = SOCKET
+    ) -> None:
         self.is_peer = is_peer
+        self.shelf = shelf
+        """Where large buffers of results go."""
         self.batches: deque[tuple[Batch, Sequence[Frame], int, int]] = deque()
         self.streams = Streams(self.post)
         self.under_way: dict[int, Callable[[], object]] = {}
@@ -77,7 +83,11 @@ class Channel:
         out, frames = self._out, self._frames
         if out:
             self._out, self._frames = [], []
-            self._exit.send(out, frames)
+            try:
+                self._exit.send(out, frames)
+            except LookupError:
+                discard(frames)
+                raise
 
 
 class RouterExit:

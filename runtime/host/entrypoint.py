@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from runtime.bindings import Env
 from runtime.host.activation import check_method, relaxed, response_message
 from runtime.host.context import ExecutionContext, keep
+from runtime.host.flow import Flow
 from runtime.host.gates import InputGate
 from runtime.wire import messages as m
 from runtime.wire.codec import PLAIN, pack_error, pack_still
+from runtime.wire.items import GENERATORS, pieces
 from workers.errors import RoostError, ScriptError
 
 if TYPE_CHECKING:
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from runtime.host.activation import Ticket
-    from runtime.host.flow import Flow
     from runtime.host.host import Host
     from runtime.host.runs import RunCall
     from runtime.wire.link import Reply
@@ -33,6 +34,9 @@ class Entrypoint:
     """Runs the calls of the entrypoint of one host."""
 
     __slots__ = ("_kept", "_running", "env", "event", "flows", "gate", "host")
+
+    raw_id: None = None
+    """An entrypoint has no id."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
@@ -78,8 +82,10 @@ class Entrypoint:
                 channel.post(response_message(ticket, value, self, "Default.fetch()"))
             elif type(value) in PLAIN:
                 channel.post((m.RESULT, call, value))
+            elif type(value) in GENERATORS:
+                channel.post((m.ITEMS, call, Flow(self, pieces(value)).start(channel)))
             else:
-                data, frames = pack_still(value)
+                data, frames = pack_still(value, channel.shelf)
                 channel.post((m.RESULT_PACKED, call, data, len(frames)), frames)
         except Exception as error:
             self.failed(ticket, error)
@@ -112,10 +118,15 @@ class Entrypoint:
         keep(self.host, self._kept, awaitable, "the worker's entrypoint")
 
     def call(
-        self, target: Target | None, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        target: Target | None,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        timeout: float | None = None,
     ) -> Reply:
         """Call an object."""
-        return self.host.caller.call(target, method, args, kwargs)
+        return self.host.caller.call(target, method, args, kwargs, timeout)
 
     submit = call
 

@@ -1,4 +1,4 @@
-"""What an event goes on saying after it has ended: the pieces of a streamed body.
+"""What an event goes on saying after it has ended: the pieces of a streamed body, a generator's items.
 
 A flow keeps its object alive until it ends, goes on only through the input gate, and lets a piece out
 only when what was written before it is durable. When the object is reset, its flows break.
@@ -25,7 +25,10 @@ class Flow:
     __slots__ = ("_channel", "_incoming", "_number", "_owner", "_source")
 
     def __init__(
-        self, owner: Activation | Entrypoint, source: AsyncIterator[bytes], incoming: Incoming
+        self,
+        owner: Activation | Entrypoint,
+        source: AsyncIterator[bytes],
+        incoming: Incoming | None = None,
     ) -> None:
         self._owner = owner
         self._source = source
@@ -36,7 +39,7 @@ class Flow:
         owner = self._owner
         owner.flows.add(self)
         self._channel = channel
-        self._number = channel.streams.send(self, owner.host.context_of(owner.event))
+        self._number = channel.streams.send(self, owner.host.context_of(owner.event), owner.raw_id)
         return self._number
 
     def fail(self, error: BaseException) -> None:
@@ -64,4 +67,5 @@ class Flow:
                 await close()
         finally:
             self._owner.flows.discard(self)
-            self._incoming.close()
+            if self._incoming is not None:
+                self._incoming.close()

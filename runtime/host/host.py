@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
+from asyncio.tasks import _enter_task, _leave_task, current_task
 from collections import deque
 from contextvars import copy_context
 from itertools import islice
@@ -27,7 +28,7 @@ from runtime.host.slots import Slots
 from runtime.host.turns import Stage
 from runtime.wire import messages as m
 from runtime.wire.codec import decode, pack, pack_error, unpack
-from runtime.wire.link import describe
+from runtime.wire.link import Reply, describe
 from workers.current import current_event
 from workers.errors import Overloaded, RoostError, RuntimeClosed, StorageError, WireError
 from workers.request import request_from_parts
@@ -53,7 +54,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger("roost.host")
 
 LANE: Final = b"+"
-"""Ends the name of a process' second connection, that of its blocking calls."""
+"""Stands in the names of a process' further connections, those of its blocking calls."""
+
+TELL_NS: Final = 1_000_000
+"""Nanoseconds between two writings of all figures."""
 
 SLICE_NS: Final = 2_000_000
 """Nanoseconds of work between two looks at the sockets."""
@@ -80,7 +84,7 @@ class Host:
         self.caller = caller
         self.script = script
         self.limits = config.limits
-        self.stage = Stage(loop)
+        self.stage = Stage(loop, self._settle)
         self.commits = Commits(loop)
         self.catalog = Catalog(self, config.limits.idle_s)
         self.entrypoint = Entrypoint(self)
@@ -102,17 +106,51 @@ class Host:
         self._to_flush: list[Channel] = []
         self._flushing = False
         self._work_scheduled = False
+        self._tell_at = 0
+        self._telling_later = False
         self._plain = copy_context()
         local_exit = LocalExit()
         self._local = Channel(self, local_exit, is_peer=True)
-        local_exit.link = caller.carry(self)
+        self._own_link = local_exit.link = caller.carry(self)
+        self._settle_until = 0
 
     # --- messages in -----------------------------------------------------------------------------
 
     def send(self, batch: Batch, frames: list[Frame]) -> None:
         """Take a batch from this host to itself (the carrier of its own link)."""
         self._take(self._local, batch, frames)
-        self._work_later()
+        if self._flushing:  # at work already
+            self._work_later()
+        else:
+            self.work()
+
+    def _settle(self, waiting: Any) -> bool:
+        """Run a call from an object to another of this host while its caller waits for it.
+
+        The caller is suspended, so events still never nest; what is saved are two rounds through the
+        loop, more than half of such a call. For a slice of time only: then the loop gets its turn.
+        """
+        if type(waiting) is not Reply or waiting.link is not self._own_link:
+            return False
+        if not self._own_link.has_gathered or self._flushing:
+            return waiting.done()
+        now = time.monotonic_ns()
+        if not self._settle_until:
+            self._settle_until = now + SLICE_NS
+            self.loop.call_soon(self._stop_settling)
+        elif now > self._settle_until:
+            return False
+        task = current_task(self.loop)
+        assert task is not None
+        _leave_task(self.loop, task)
+        try:
+            self._own_link.flush()
+        finally:
+            _enter_task(self.loop, task)
+        return waiting.done()
+
+    def _stop_settling(self) -> None:
+        self._settle_until = 0
 
     def take(self, identity: bytes, first: bytes, frames: Sequence[Frame]) -> None:
         """Take a batch that arrived on the ROUTER."""
@@ -141,7 +179,9 @@ class Host:
             if hello[0] != m.HELLO:
                 return None  # of a caller that was declared gone
             is_peer = identity[:1] == b"h"
-            channel = Channel(self, RouterExit(self._router, identity), is_peer=is_peer)
+            channel = Channel(
+                self, RouterExit(self._router, identity), is_peer=is_peer, shelf=self.caller.shelf
+            )
             if hello[1] == m.VERSION:
                 self._channels[identity] = channel
                 channel.post((m.WELCOME, 0))
@@ -158,13 +198,14 @@ class Host:
 
     def gone(self, identity: bytes) -> None:
         """Forget a caller that is no more: its streams break, its calls are cancelled."""
-        for name in (identity, identity + LANE):
-            self._strangers.pop(name, None)
-            channel = self._channels.pop(name, None)
-            if channel is not None:
-                channel.streams.lost(RuntimeClosed("the caller is gone"))
-                for cancel in list(channel.under_way.values()):
-                    cancel()
+        for known in (self._channels, self._strangers):
+            for name in [name for name in known if name.partition(LANE)[0] == identity]:
+                self._leave(known.pop(name))
+
+    def _leave(self, channel: Channel) -> None:
+        channel.streams.lost(RuntimeClosed("the caller is gone"))
+        for cancel in list(channel.under_way.values()):
+            cancel()
 
     # --- work ------------------------------------------------------------------------------------
 
@@ -181,7 +222,7 @@ class Host:
             return
         clock = time.monotonic_ns
         began = clock()
-        self._figures(began)
+        self._roster.set_event(self.number, began, began)
         end = began + SLICE_NS
         self._flushing = True  # all that is said leaves at the end of the slice
         try:
@@ -211,14 +252,21 @@ class Host:
             # Go on behind the message: nothing that has run may run again.
             message = batch[index]
             _log.exception("a message could not be handled: %r", message[:4])
-            if message[0] in m.CALLS:
+            if len(message) > 1 and message[0] in m.CALLS:
                 error = RoostError(f"host {self.number} could not handle the call: see its log")
                 channel.post((m.ERROR, message[1], pack_error(error, None, remote=False)))
             self._pause(channel, batch, frames, index + 1, at)
         finally:
+            now = clock()
+            self._roster.set_event(self.number, 0, now)
+            # All figures take 1.5 µs, so they are told now and then; the last ones a moment late.
+            if now > self._tell_at:
+                self._tell(now)
+            elif not self._telling_later:
+                self._telling_later = True
+                self.loop.call_later(TELL_NS / 1e9, self._tell_later)
             self._flushing = False
             self.flush()
-            self._figures(0)
 
     def _pause(
         self, channel: Channel, batch: Batch, frames: Sequence[Frame], index: int, at: int
@@ -273,6 +321,9 @@ class Host:
 
     def _deliver_packed(self, channel: Channel, message: Message, frames: Sequence[Frame]) -> None:
         _, call, target, method, data, _ = message
+        if self.closed or (self.leaving and not channel.is_peer):
+            channel.post((m.REFUSED, call))  # unread: its large buffers are for the next host
+            return
         try:
             values = unpack(data, frames)
         except BaseException as cause:  # their types may not be importable here
@@ -302,6 +353,10 @@ class Host:
             cancel = channel.under_way.get(message[1])
             if cancel is not None:
                 cancel()
+        elif kind == m.LEAVE:
+            left = [name for name, its in self._channels.items() if its is channel]
+            for name in left:
+                self._leave(self._channels.pop(name))
         elif kind != m.HELLO:
             channel.streams.handle(message)
 
@@ -334,14 +389,17 @@ class Host:
 
     def flush(self) -> None:
         """Send what all channels have gathered."""
+        sent = False
         while self._to_flush:
             channels, self._to_flush = self._to_flush, []
             for channel in channels:
+                sent = sent or channel is not self._local
                 try:
                     channel.flush()
                 except LookupError as gone:
                     channel.streams.lost(RuntimeClosed(str(gone)))
-        self.on_sent()
+        if sent:
+            self.on_sent()
 
     # --- what activations need -------------------------------------------------------------------
 
@@ -357,21 +415,27 @@ class Host:
 
     # --- the whole -------------------------------------------------------------------------------
 
-    def _figures(self, since: int) -> None:
+    def _tell(self, now: int) -> None:
+        """Write all figures into the roster."""
+        self._tell_at = now + TELL_NS
         self._roster.set_figures(
             self.number,
             self.calls,
             len(self.catalog),
             self.waiting,
             time.thread_time_ns(),
-            since,
-            time.monotonic_ns(),
+            0,
+            now,
         )
+
+    def _tell_later(self) -> None:
+        self._telling_later = False
+        self._tell(time.monotonic_ns())
 
     def tick(self) -> None:
         """Evict what is idle and show a sign of life; once a second."""
         self.catalog.tick(time.monotonic())
-        self._figures(0)
+        self._tell(time.monotonic_ns())
 
     @property
     def idle(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import faulthandler
 import gc
 import os
 import secrets
@@ -29,6 +30,7 @@ from runtime.host.script import load_script
 from runtime.roster import Roster, endpoint
 from runtime.wire.caller import Caller, identity_of
 from runtime.wire.listener import Listener, bind
+from runtime.wire.shelf import Shelf
 from workers.current import set_default_env
 from workers.errors import ScriptError
 
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
 
 FAILED_TO_START = 3
 """Exit code of a host that cannot start, so that it is not simply started again."""
+
+WHERE = signal.SIGXCPU
+"""A host that is sent this signal writes the traceback of its running code to standard error."""
 
 _PR_SET_PDEATHSIG = 1
 _LOOK_SECONDS = 0.005
@@ -67,6 +72,8 @@ def run_host(
     """Be a host until told to stop. Called in the forked process; never returns an error."""
     die_with(supervisor)
     ignore_terminal()
+    # Not a handler in Python: that would wait for the C code which may be what takes so long.
+    faulthandler.register(WHERE, all_threads=False)
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
@@ -90,7 +97,8 @@ async def _main(
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     roster = Roster.open(directories.roster)
     name = identity_of("h", number, secrets.token_bytes(8))
-    caller = Caller(loop, roster, directories.run, context, name, own_host=number)
+    shelf = Shelf(directories.shelf, name.decode())
+    caller = Caller(loop, roster, directories.run, context, name, shelf=shelf, own_host=number)
     bindings = Bindings(worker.config, directories.data)
     set_default_env(Env(bindings, caller))
     for entry in worker.path:

@@ -67,6 +67,11 @@ def _import(path: Path) -> ModuleType:
                 f"{shadow} has the name of Roost's own package `{ours}`, so a script beside it "
                 "cannot import it. Rename it."
             )
+    if name in sys.stdlib_module_names:
+        raise ScriptError(
+            f"{path} has the name of a module of Python's standard library, which others import by "
+            "it: rename it"
+        )
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     spec = importlib.util.spec_from_file_location(name, path)

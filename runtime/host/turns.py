@@ -11,6 +11,9 @@ create a Task a call, and exist only since Python 3.12.) A spare that an event h
 context variable or a cancellation, serves no other.
 
 After each wait, the code goes on only through the input gate of its owner.
+
+`settle(waiting)` may bring about, there and then, what suspended code waits for, and says whether it did:
+then the code goes on without a round through the loop.
 """
 
 from __future__ import annotations
@@ -60,9 +63,22 @@ class Owner(Protocol):
 class _Spare:
     """A parked Task, and the coroutine it takes over, if it does."""
 
-    __slots__ = ("context", "coroutine", "event", "owner", "task", "ticket", "waiting", "wake")
+    __slots__ = (
+        "context",
+        "coroutine",
+        "event",
+        "owner",
+        "settle",
+        "task",
+        "ticket",
+        "waiting",
+        "wake",
+    )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, context: Context) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, context: Context, settle: Callable[[Any], bool]
+    ) -> None:
+        self.settle = settle
         self.coroutine: CoroutineType[Any, Any, Any] | None = None
         self.event: Event | None = None
         self.owner: Owner
@@ -76,10 +92,15 @@ class _Spare:
 class Stage:
     """Where the events of one host run. One thread, one loop; events never nest."""
 
-    __slots__ = ("_inherited", "_loop", "_plain", "_pristine", "_spare")
+    __slots__ = ("_inherited", "_loop", "_plain", "_pristine", "_settle", "_spare")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        settle: Callable[[Any], bool] = lambda _waiting: False,
+    ) -> None:
         self._loop = loop
+        self._settle = settle
         # Every event begins with a copy of this, whatever code made the loop come here.
         self._plain = copy_context()
         self._plain.run(current_event.set, None)
@@ -143,7 +164,7 @@ class Stage:
             self._spare = self._park()
 
     def _park(self) -> _Spare:
-        return _Spare(self._loop, self._plain.copy())
+        return _Spare(self._loop, self._plain.copy(), self._settle)
 
     def _is_altered(self, context: Context) -> bool:
         """Whether an event has set a variable that the script had set when it was imported."""
@@ -189,7 +210,7 @@ class _Rest(Coroutine[Any, Any, None]):
         return self._code
 
 
-def _go_on(spare: _Spare) -> Generator[Any, Any, None]:
+def _go_on(spare: _Spare) -> Generator[Any, Any, None]:  # noqa: C901  (each generator more costs 0.1 µs a turn)
     """Park until there is a coroutine to take over, then run the rest of its turns."""
     error: BaseException | None = None
     try:
@@ -203,7 +224,9 @@ def _go_on(spare: _Spare) -> Generator[Any, Any, None]:
     if error is not None and hasattr(waiting, "cancel") and waiting.cancel():
         error = None  # it reaches the code through what the code waits for, as in any Task
     while True:
-        if error is None:
+        if error is None and spare.settle(waiting):
+            waiting._asyncio_future_blocking = False  # noqa: SLF001  (as a Task would do)
+        elif error is None:
             try:
                 # The wait that the first turn began is handed on as if it began here.
                 if getattr(waiting, "_asyncio_future_blocking", None) is False:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from runtime import control
 from runtime.directories import write_private
-from runtime.host.process import run_host
+from runtime.host.process import WHERE, run_host
 from runtime.roster import End, Identity, Roster, State, endpoint
 from runtime.supervisor.children import Child, Stage, describe_exit, fork
 from runtime.supervisor.loop import Loop
@@ -29,6 +29,7 @@ from runtime.supervisor.overruns import Overruns
 from runtime.supervisor.reload import Reload
 from runtime.supervisor.restarts import CRASHES, QUICK, Restarts
 from runtime.supervisor.trial import run_trial
+from runtime.wire.shelf import sweep
 
 if TYPE_CHECKING:
     import signal
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from runtime.host.process import Worker
 
 _log = logging.getLogger("roost")
+
+LAST_WORDS_SECONDS = 0.1
+"""How long a host has to write down where its event is, before it is killed."""
 
 LOOK_SECONDS = 0.5
 """Between two looks at whether the embedding program still lives, and at the hosts' events."""
@@ -226,7 +230,7 @@ class Supervisor:
             self._overruns.forget(child)
             self._strike_off(child, in_order=in_order)
         if child.name:
-            self._tell_all("gone", child.name)
+            self._gone(child.name)
         if self._stopping:
             self._look_at_leaving()
         elif child.kind == "trial":
@@ -297,15 +301,20 @@ class Supervisor:
     def _watch_hosts(self) -> None:
         """End hosts whose event takes more than its share of the processor."""
         for host in self._all("host"):
-            if host.up and self._overruns.look(host, self._roster.figures(host.number).beat_ns):
-                _log.error(
-                    "an event of host %s ran for more than %s ms of processor time (`cpu_ms`)",
-                    host.number,
-                    f"{self._worker.config.limits.cpu_ms:,}",
-                )
+            if not host.up or host.overran:
+                continue
+            what = self._overruns.look(host, self._roster.figures(host.number).beat_ns)
+            if what is not None:
                 host.overran = True
-                host.kill()
+                _log.error("an event of host %s %s; it was here:", host.number, what)
+                host.signal(WHERE)
+                self._loop.later(LAST_WORDS_SECONDS, partial(self._end_overrun, host))
         self._loop.later(LOOK_SECONDS, self._watch_hosts)
+
+    def _end_overrun(self, host: Child) -> None:
+        """End a host that had a moment to write down where its event is."""
+        if self._children.get(host.pid) is host:
+            host.kill()
 
     # --- stopping --------------------------------------------------------------------------------
 
@@ -409,12 +418,18 @@ class Supervisor:
                 elif verb == "finish":
                     self._stop()
 
+    def _gone(self, name: str) -> None:
+        """Have everybody forget a process that called hosts, and sweep what it left."""
+        self._tell_all("gone", name)
+        if self._directories.shelf is not None:
+            sweep(self._directories.shelf, name)
+
     def _client_gone(self, connection: socket.socket) -> None:
         self._loop.forget(connection)
         connection.close()
         name = self._clients.pop(connection)
         if name:
-            self._tell_all("gone", name)
+            self._gone(name)
         if connection is self._parent:
             self._stop_at_once()  # the program that embeds this instance is dead, or in a hurry
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime import control
@@ -19,25 +21,50 @@ from workers.errors import RoostError, ScriptError
 
 if TYPE_CHECKING:
     import socket
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from runtime.host.process import Worker
     from runtime.stubs import Calls
 
 
-def run_watcher(folder: Path, connection: socket.socket, supervisor: int) -> None:
-    """Say `reload` whenever Python files below a folder change. Called in a forked process."""
+def run_watcher(folder: Path, since: float, connection: socket.socket, supervisor: int) -> None:
+    """Say `reload` whenever Python files below a folder change. Called in a forked process.
+
+    What changed after `since`, seconds since 1970, and before the watching began, is found by the
+    files' times: hosts may have loaded what was there before.
+    """
     die_with(supervisor)
     ignore_terminal()
     from watchfiles import PythonFilter, watch  # noqa: PLC0415  (only `roost dev` pays for it)
 
+    looked = False
     try:
-        for _ in watch(folder, watch_filter=PythonFilter(), raise_interrupt=False, debounce=200):
-            control.say(connection, "reload")
+        # It tells of the first second's end, so that it is known to be watching.
+        for changes in watch(
+            folder,
+            watch_filter=PythonFilter(),
+            raise_interrupt=False,
+            debounce=200,
+            rust_timeout=1000,
+            yield_on_timeout=True,
+        ):
+            if changes or not (looked or _unchanged(folder, since, PythonFilter.ignore_dirs)):
+                control.say(connection, "reload")
+            looked = True
     except Exception as error:  # such as the system's limit of watched files
         control.say(connection, "failed", str(error))
         os._exit(1)
     os._exit(0)
+
+
+def _unchanged(folder: Path, since: float, ignored: Sequence[str]) -> bool:
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name not in ignored]
+        for name in files:
+            with suppress(FileNotFoundError):  # gone meanwhile, or a link to nothing
+                if name.endswith(".py") and Path(place, name).stat().st_mtime > since:
+                    return False
+    return True
 
 
 class _NoCalls:

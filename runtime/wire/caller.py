@@ -14,7 +14,8 @@ import zmq
 from runtime.ids import host_of, slot_of
 from runtime.roster import End, Roster, State, describe_loss, endpoint
 from runtime.wire import messages as m
-from runtime.wire.codec import decode, encode, parcel
+from runtime.wire.codec import SOCKET, decode, encode, parcel
+from runtime.wire.deadlines import Deadlines
 from runtime.wire.link import Link, Reply
 from runtime.wire.listener import readable
 from workers.body import take_content
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from runtime.wire.codec import Frame, Parcel
     from runtime.wire.link import Carrier, Waiter
     from runtime.wire.messages import Batch, Message, Target
+    from runtime.wire.shelf import Shelf
     from workers import Request
 
 DRAIN = 64
@@ -125,6 +127,7 @@ class Caller:
         context: zmq.Context[zmq.Socket[bytes]],
         identity: bytes,
         *,
+        shelf: Shelf = SOCKET,
         own_host: int = -1,
     ) -> None:
         self._own_host = own_host
@@ -136,6 +139,8 @@ class Caller:
         self._dialers: dict[int, Dialer] = {}
         self._refusal = ""  # why no new call is taken
         self._closed = False
+        self.shelf = shelf
+        self.deadlines = Deadlines(loop)
         self.links = [Link(host, loop) for host in range(roster.hosts)]
 
     def link_of(self, target: Target | None) -> Link:
@@ -151,6 +156,7 @@ class Caller:
         method: str,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        timeout: float | None = None,
     ) -> tuple[Reply, Message, Sequence[Frame]]:
         """Build a call from values as they are now; `reply.link.post_call` sends it.
 
@@ -158,9 +164,13 @@ class Caller:
         """
         if self._refusal:
             raise RuntimeClosed(self._refusal)
-        kind, first, second, frames = parcel(args, kwargs)
+        link = self.link_of(target)
+        shelf = SOCKET if link.host == self._own_host else self.shelf
+        kind, first, second, frames = parcel(args, kwargs, shelf)
         reply = Reply(loop=self._loop)
-        number = self.link_of(target).number(reply)
+        number = link.number(reply)
+        if timeout is not None:
+            self.deadlines.add(reply, timeout, target, method)
         return reply, (kind, number, target, method, first, second), frames
 
     def post(self, waiter: Waiter, target: Target | None, method: str, ready: Parcel) -> None:
@@ -179,10 +189,11 @@ class Caller:
         method: str,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        timeout: float | None = None,
     ) -> Reply:
         """Call a method. The future has its result, or the exception that it raised."""
-        reply, message, buffers = self.prepare(target, method, args, kwargs)
-        reply.link.post_call(reply, message, buffers)
+        reply, message, frames = self.prepare(target, method, args, kwargs, timeout)
+        reply.link.post_call(reply, message, frames)
         return reply
 
     submit = call

@@ -3,7 +3,7 @@
 Plain immutable values ride in the batch as they are. Everything else is pickled at once, when
 the call is made or its result is returned, so that a later change of a list by its owner is never
 seen on the other side: arguments and results are values. Buffers of 64 KiB and more (NumPy
-arrays, pickle protocol 5) travel as frames of their own.
+arrays, pickle protocol 5) travel as frames of their own, large ones through shared memory (`shelf`).
 
 Exceptions travel by their state and not by their constructor, so that they keep type, attributes and
 message whatever their constructor takes. One that cannot be had on the other side, or that would act
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import cloudpickle
 
 from runtime.wire.messages import CALL, CALL_PACKED
+from runtime.wire.shelf import OUT_OF_BAND, Shelf, buffers_of
 from workers.errors import RemoteError, RoostError, WireError, attach_remote
 
 if TYPE_CHECKING:
@@ -36,10 +37,10 @@ PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 _NAMES = frozenset({str})
 _FACTS = ("retryable", "overloaded", "durable_object_reset")
 
-OUT_OF_BAND = 64 * 1024
-"""Buffers of so many bytes travel beside the batch, not in it."""
+SOCKET = Shelf(None, "")
+"""For what stays within the process: large buffers are copied once, into frames."""
 
-Frame: TypeAlias = bytes | pickle.PickleBuffer
+Frame: TypeAlias = bytes
 
 
 class Ready(tuple[Any, ...]):
@@ -100,18 +101,21 @@ def _rebuild(
     return error
 
 
-def pack(value: object) -> tuple[bytes, list[pickle.PickleBuffer]]:
-    """Pickle any value, large buffers apart. Raises TypeError, naming the type, if it cannot."""
+def pack(value: object, *, in_band: bool = False) -> tuple[bytes, list[pickle.PickleBuffer]]:
+    """Pickle any value, large buffers apart unless `in_band`.
+
+    Raises TypeError, naming the type, if it cannot be pickled.
+    """
     buffers: list[pickle.PickleBuffer] = []
 
-    def in_band(buffer: pickle.PickleBuffer) -> bool:
+    def keep(buffer: pickle.PickleBuffer) -> bool:
         large = buffer.raw().nbytes >= OUT_OF_BAND
         if large:
             buffers.append(buffer)
         return not large
 
     try:
-        return _dumps(value, in_band), buffers
+        return _dumps(value, None if in_band else keep), buffers
     except Exception as cause:
         raise TypeError(
             f"{type(value).__name__} cannot be sent to another process: {cause}"
@@ -124,13 +128,13 @@ def _dumps(value: object, in_band: Callable[[pickle.PickleBuffer], bool] | None 
         return file.getvalue()
 
 
-def pack_still(value: object) -> tuple[bytes, list[Frame]]:
+def pack_still(value: object, shelf: Shelf = SOCKET) -> tuple[bytes, list[Frame]]:
     """Pickle like `pack`, with large buffers copied: their owner may change them before they leave."""
     data, buffers = pack(value)
-    return data, [bytes(buffer.raw()) for buffer in buffers]
+    return data, [shelf.frame(buffer.raw()) for buffer in buffers]
 
 
-def parcel(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Parcel:
+def parcel(args: tuple[Any, ...], kwargs: dict[str, Any], shelf: Shelf = SOCKET) -> Parcel:
     """Make the arguments of a call ready to be sent, as they are now.
 
     Returns the message's kind, its last two fields, and its large buffers. Raises TypeError when
@@ -144,13 +148,13 @@ def parcel(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Parcel:
     if type(args) is Ready:  # its list of frames is never PLAIN, so only packed calls ask this
         kind, data, frames = args
         return kind, data, len(frames), frames
-    data, frames = pack_still((args, kwargs))
+    data, frames = pack_still((args, kwargs), shelf)
     return CALL_PACKED, data, len(frames), frames
 
 
-def unpack(data: bytes, buffers: Sequence[Frame]) -> Any:
+def unpack(data: bytes, frames: Sequence[Frame]) -> Any:
     """Return a packed value. Arrays over received buffers are read-only."""
-    return pickle.loads(data, buffers=buffers)
+    return pickle.loads(data, buffers=buffers_of(frames)) if frames else pickle.loads(data)
 
 
 def pack_error(error: BaseException, object_id: bytes | None, *, remote: bool = True) -> bytes:

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from runtime.wire import messages as m
 from runtime.wire.codec import unpack, unpack_error
+from runtime.wire.items import RemoteItems
+from runtime.wire.shelf import discard as discard_frames
 from runtime.wire.streams import Inflow, Streams
 from workers.errors import HostLost, Overloaded, RuntimeClosed
 from workers.response import response_from_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from runtime.wire.codec import Frame
     from runtime.wire.messages import Batch, Message, Target
@@ -42,6 +44,20 @@ class Reply(asyncio.Future[Any]):
     __slots__ = ("call", "link")
     call: int
     link: Link
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        """Iterate over the items of a method that is a generator."""
+        return self._items()
+
+    async def _items(self) -> AsyncIterator[Any]:
+        items = await self
+        if not isinstance(items, RemoteItems):
+            raise TypeError(f"the method returned {type(items).__name__}, and no generator")
+        try:
+            async for item in items:
+                yield item
+        finally:
+            await items.aclose()
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Cancel the wait, and tell the host that nobody waits any more."""
@@ -125,11 +141,11 @@ class Link:
     ) -> None:
         """Send a call at the end of this tick, or when the window has room for it."""
         if reply.done():  # cancelled while it waited behind an output gate
-            self.discard(message)
+            self.discard(message, frames)
             return
         unanswered = self.unanswered
         if len(self._backlog) >= LIMIT:
-            self.discard(message)
+            self.discard(message, frames)
             reply.set_exception(
                 Overloaded(f"{LIMIT:,} calls already wait for host {self.host}: await some first")
             )
@@ -144,8 +160,9 @@ class Link:
                 self._frames.extend(frames)
             self.post(message)
 
-    def discard(self, message: Message) -> None:
-        """Close the body of a call that will not be sent, or not again."""
+    def discard(self, message: Message, frames: Sequence[Frame] = _NO_FRAMES) -> None:
+        """Close the body of a call that will not be sent, or not again, and drop its buffers."""
+        discard_frames(frames)
         if message[0] == m.FETCH and isinstance(message[6], int):
             self.streams.stop(message[6])
 
@@ -184,6 +201,11 @@ class Link:
         self._sent = self._numbers
         self._carrier.send(out, frames)
 
+    @property
+    def has_gathered(self) -> bool:
+        """Whether something waits for the end of the tick."""
+        return bool(self._out)
+
     def connected(self, generation: int, carrier: Carrier) -> None:
         """Start sending to a new generation, first what waited for it."""
         self.generation = generation
@@ -211,8 +233,11 @@ class Link:
             elif kind == m.RESULT_PACKED:
                 count = message[3]
                 entry = unanswered.pop(message[1], None)
+                own = frames[at : at + count]
                 if entry is not None and not entry[0].done():
-                    _set_packed(entry[0], message[2], frames[at : at + count])
+                    _set_packed(entry[0], message[2], own)
+                else:
+                    discard_frames(own)
                 at += count
             elif kind == m.ERROR:
                 entry = unanswered.pop(message[1], None)
@@ -221,6 +246,9 @@ class Link:
             elif kind == m.RESPONSE:
                 entry = unanswered.pop(message[1], None)
                 self._set_response(None if entry is None else entry[0], message)
+            elif kind == m.ITEMS:
+                entry = unanswered.pop(message[1], None)
+                self._set_items(None if entry is None else entry[0], message[2])
             elif kind == m.REFUSED:
                 self._hold(message[1])
             elif kind == m.GOODBYE:
@@ -238,6 +266,13 @@ class Link:
             reply.set_result(response_from_parts(status, status_text, headers, body))
         elif isinstance(body, Inflow):
             body.close()
+
+    def _set_items(self, reply: Waiter | None, number: int) -> None:
+        inflow = self.streams.receive(number)
+        if reply is not None and not reply.done():
+            reply.set_result(RemoteItems(inflow))
+        else:
+            inflow.close()
 
     def _hold(self, call: int) -> None:
         """Keep a refused call, and all calls after it, for the next generation."""
@@ -263,10 +298,13 @@ class Link:
                 message[6], ConnectionAbortedError("the caller cancelled the request")
             )
         if self._backlog.pop(call, None) is not None:
+            discard_frames(entry[2])
             return
         if call <= self._sent:
             self.post((m.CANCEL, call))
-        elif self._held is None:
+        elif self._held is not None:
+            discard_frames(entry[2])  # it will be passed over
+        else:
             self._dropped.add(call)
         self._post_waiting()
 
@@ -276,8 +314,8 @@ class Link:
         kept = {o[1] for o in self._held or ()}
         kept.update(self._backlog)
         for call in [call for call in self.unanswered if call not in kept]:
-            reply, message, _ = self.unanswered.pop(call)
-            self.discard(message)
+            reply, message, frames = self.unanswered.pop(call)
+            self.discard(message, frames)
             if not reply.done():
                 reply.set_exception(_host_lost(message, why))
         self._post_waiting()
@@ -311,7 +349,7 @@ class Link:
         entry = self.unanswered.pop(call, None)
         if entry is None:
             return
-        self.discard(entry[1])
+        self.discard(entry[1], entry[2])
         if not entry[0].done():
             entry[0].set_exception(_closed(entry[1], fate, why))
 

@@ -22,12 +22,14 @@ directory (0700) can connect at all, which is why both sides may unpickle.
 | RESULT_PACKED | call, data, buffers | host | a pickled result |
 | RESPONSE | call, status, status_text, headers, body | host | what fetch() answered |
 | ERROR | call, packed error | host | the call failed |
+| ITEMS | call, stream | host | the method is a generator; its items are the stream's |
 | REFUSED | call | host | not started, because the host is leaving: send it to the next one |
 | GOODBYE | | host | the last message of a connection |
 | PULL | stream, bytes | reader | the writer of the stream may send so many bytes more |
 | CHUNK | stream, bytes | writer | a piece of a body |
 | END | stream, packed error or None | writer | the body is complete, or broke |
 | STOP | stream | reader | the reader wants no more |
+| LEAVE | | caller | the last message of a connection |
 
 `target` is `(class name, id, name or None)`, or None for the worker's entrypoint; of a RUN without
 target, `method` is the digest of a function. A body is None,
@@ -59,6 +61,8 @@ STOP = 14
 OBJECTS = 15
 WELCOME = 16
 RUN = 20
+ITEMS = 40
+LEAVE = 41
 
 CALLS = frozenset({CALL, CALL_PACKED, FETCH, OBJECTS, RUN})
 """What a host answers, once, by the number of the call."""

@@ -127,6 +127,7 @@ class Outflow:
         "_credit",
         "_ended",
         "_number",
+        "_object_id",
         "_runs",
         "_source",
         "_streams",
@@ -140,7 +141,9 @@ class Outflow:
         number: int,
         source: AsyncIterator[bytes],
         context: Context | None,
+        object_id: bytes | None,
     ) -> None:
+        self._object_id = object_id
         self._context = context  # of the event whose body it is: its iterator is the event's code
         self._streams = streams
         self._number = number
@@ -167,7 +170,9 @@ class Outflow:
     def fail(self, error: BaseException) -> None:
         """Break the body, whose reader must not have the rest."""
         if not self._ended:
-            self._streams.post((m.END, self._number, pack_error(error, None, remote=False)))
+            self._streams.post(
+                (m.END, self._number, pack_error(error, self._object_id, remote=False))
+            )
             self.stop()
 
     def stop(self) -> None:
@@ -194,7 +199,7 @@ class Outflow:
             error = broken
         if not self._ended:
             self._ended = True
-            packed = None if error is None else pack_error(error, None)
+            packed = None if error is None else pack_error(error, self._object_id)
             self._streams.post((m.END, self._number, packed))
         await self._close_source()
 
@@ -235,10 +240,18 @@ class Streams:
         """How many bodies this end still has to send or to close."""
         return len(self._outflows)
 
-    def send(self, source: AsyncIterator[bytes], context: Context | None = None) -> int:
-        """Offer a body; returns the number to name it by in the message that announces it."""
+    def send(
+        self,
+        source: AsyncIterator[bytes],
+        context: Context | None = None,
+        object_id: bytes | None = None,
+    ) -> int:
+        """Offer a body; returns the number to name it by in the message that announces it.
+
+        `context` is where its iterator runs; `object_id` is told with an error that it raises.
+        """
         self._count += 1
-        self._outflows[self._count] = Outflow(self, self._count, source, context)
+        self._outflows[self._count] = Outflow(self, self._count, source, context, object_id)
         return self._count
 
     def receive(self, number: int) -> Inflow:
@@ -284,6 +297,11 @@ class Streams:
                 outflow.grant(message[2])
         elif kind == m.STOP:
             self.stop(number)
+
+    def stop_reading(self, error: BaseException) -> None:
+        """Break every stream that this end reads, and tell their writers."""
+        for inflow in list(self._inflows.values()):
+            inflow.close(error)
 
     def lost(self, error: BaseException, *, keep_unread: bool = False) -> None:
         """Break every stream: the other end is gone.

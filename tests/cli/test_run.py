@@ -1,9 +1,11 @@
 """`roost dev` and `roost serve`, as somebody at a terminal meets them."""
 
+import os
 import re
 import signal
 import socket
 import threading
+import time
 import urllib.error
 from http.client import RemoteDisconnected
 
@@ -159,6 +161,16 @@ def test_a_changed_script_is_used_at_once_and_stored_state_stays(script, start):
         assert instance.get("/visit") == (200, f"[{version}, {version}]")
     assert "is up again" not in instance.said  # a reload is one line
     assert instance.end() == 0
+
+
+def test_a_change_made_while_it_starts_is_not_missed(script, start):
+    (script.parent / "link.py").symlink_to("nowhere")
+    os.utime(script, (time.time() + 60,) * 2)  # as if written after the hosts had loaded it
+    instance = start("dev").ready()
+    instance.hear("reloaded")
+    assert instance.get("/visit") == (200, "[1, 1]")
+    assert instance.end() == 0
+    assert instance.said.count("reloaded") == 1
 
 
 def test_a_broken_script_is_shown_and_the_one_before_goes_on(script, start):

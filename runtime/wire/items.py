@@ -1,0 +1,174 @@
+"""The items of a generator as a stream of bytes, and back.
+
+A method that returns a generator streams its items to its caller, who holds it back by reading slowly
+and ends it by closing. Items travel in pieces: as many as the generator gives without waiting, at most
+2 ms long, so that an item never waits for the next one, and many cheap ones share a message. A piece is
+a length (8 bytes) and the pickle of a list; the stream below may cut it anywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import time
+from collections import deque
+from sys import getsizeof
+from types import AsyncGeneratorType, GeneratorType, coroutine
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
+
+from runtime.wire.codec import PLAIN, pack
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Generator, Iterable
+
+    from runtime.wire.streams import Inflow
+
+GENERATORS = frozenset({GeneratorType, AsyncGeneratorType})
+"""What a method may return to stream its items."""
+
+Items: TypeAlias = "GeneratorType[Any, None, Any] | AsyncGeneratorType[Any, None]"
+
+PIECE_NS = 2_000_000
+PIECE_ITEMS = 1024
+PIECE_BYTES = 256 * 1024
+"""When a piece is full: by time, number, and about the bytes of its items."""
+
+_LENGTH_BYTES = 8
+
+
+async def pieces(items: Items) -> AsyncIterator[bytes]:
+    """Yield the pieces of a generator; closes it at the end. Raises what it raises."""
+    batch: list[Any] = []
+    size = 0
+    began = time.monotonic_ns()
+    clock = time.monotonic_ns
+    waits = isinstance(items, AsyncGeneratorType)
+    try:
+        while True:
+            try:
+                if waits:
+                    step = items.__anext__().__await__()  # type: ignore[union-attr]
+                    try:
+                        waiting = step.send(None)
+                    except StopIteration as stop:
+                        batch.append(stop.value)
+                    else:
+                        if batch:
+                            yield _piece(batch)
+                            batch = []
+                        batch.append(await _go_on(step, waiting))
+                        began = clock()
+                else:
+                    batch.append(next(items))  # type: ignore[arg-type]
+            except (StopIteration, StopAsyncIteration):
+                break
+            size += getsizeof(batch[-1])
+            if len(batch) == PIECE_ITEMS or size > PIECE_BYTES or clock() - began > PIECE_NS:
+                yield _piece(batch)
+                batch = []
+                size = 0
+                await asyncio.sleep(0)  # others get their turn
+                began = clock()
+        if batch:
+            yield _piece(batch)
+    except Exception:
+        if batch:  # what was given before the failure arrives before it
+            yield _piece(batch)
+        raise
+    finally:
+        if waits:
+            await items.aclose()  # type: ignore[union-attr]
+        else:
+            items.close()  # type: ignore[union-attr]
+
+
+@coroutine
+def _go_on(step: Generator[Any, Any, Any], waiting: Any) -> Generator[Any, Any, Any]:
+    """Wait for a step that has begun to wait; returns its item."""
+    if getattr(waiting, "_asyncio_future_blocking", None) is False:
+        waiting._asyncio_future_blocking = True  # noqa: SLF001  (handed on as if it began here)
+    while True:
+        try:
+            sent = yield waiting
+        except BaseException as thrown:
+            error = thrown
+            try:
+                waiting = step.throw(error)
+            except StopIteration as stop:
+                return stop.value
+        else:
+            try:
+                waiting = step.send(sent)
+            except StopIteration as stop:
+                return stop.value
+
+
+def _piece(batch: list[Any]) -> bytes:
+    if PLAIN.issuperset(map(type, batch)):
+        data = pickle.dumps(batch, 5)
+    else:
+        data = pack(batch, in_band=True)[0]
+    return len(data).to_bytes(_LENGTH_BYTES, "little") + data
+
+
+class Pieces:
+    """Puts pieces together again from the chunks of a stream."""
+
+    __slots__ = ("_buffer",)
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, chunk: bytes) -> Iterable[Any]:
+        """Take a chunk; returns the items that are complete with it."""
+        buffer = self._buffer
+        buffer += chunk
+        items: list[Any] = []
+        at = 0
+        while len(buffer) - at >= _LENGTH_BYTES:
+            end = at + _LENGTH_BYTES + int.from_bytes(buffer[at : at + _LENGTH_BYTES], "little")
+            if end > len(buffer):
+                break
+            with memoryview(buffer) as view:
+                items += pickle.loads(view[at + _LENGTH_BYTES : end])
+            at = end
+        del buffer[:at]
+        return items
+
+
+class RemoteItems:
+    """The items of a remote generator: an asynchronous iterator.
+
+    To end the generator early, close the iterator or drop it. Raises what the generator raised,
+    after the items before it; HostLost when its host died.
+    """
+
+    __slots__ = ("_inflow", "_items", "_pieces")
+
+    def __init__(self, inflow: Inflow) -> None:
+        self._inflow = inflow
+        self._pieces = Pieces()
+        self._items: deque[Any] = deque()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        while not self._items:
+            self._items.extend(self._pieces.feed(await anext(self._inflow)))
+        return self._items.popleft()
+
+    def take(self) -> list[Any]:
+        """Return the items that have arrived, without waiting for more."""
+        items = [*self._items]
+        self._items.clear()
+        return items
+
+    def close(self) -> None:
+        """Say that no more is wanted; the generator is closed. Safe to call at any time."""
+        self._items.clear()
+        self._inflow.close()
+
+    async def aclose(self) -> None:
+        """Close, as asynchronous code does it."""
+        self.close()
