@@ -43,6 +43,7 @@ class Connection:
         self.shelf = Shelf(shelf_directory(self.run), name.decode())
         self.caller = Caller(loop, self.roster, self.run, self.context, name, shelf=self.shelf)
         self.bindings = Bindings(config_of(data), data)
+        self.bindings.roster = self.roster
         self.name = name
         self.ended: asyncio.Future[None] = loop.create_future()
         """Done when the instance has gone, or this connection was closed."""

@@ -23,6 +23,7 @@ from runtime.bindings import Env
 from runtime.host.context import DurableObjectAbort, DurableObjectContext, keep
 from runtime.host.flow import Flow
 from runtime.host.gates import InputGate, OutputGate
+from runtime.host.runs import RunCall
 from runtime.wire import messages as m
 from runtime.wire.codec import PLAIN, pack_error, pack_still
 from runtime.wire.items import GENERATORS, pieces
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from runtime.host.channel import Channel
     from runtime.host.entrypoint import Entrypoint
     from runtime.host.host import Host
+    from runtime.host.ledger import Ledger
     from runtime.host.object_sockets import ObjectSockets, SocketEvent
     from runtime.ids import ObjectId
     from runtime.storage import ObjectStorage
@@ -71,7 +73,7 @@ class Event(NamedTuple):
     """An event that waits in a mailbox."""
 
     ticket: Ticket
-    method: str | SocketEvent
+    method: str | RunCall | SocketEvent
     args: tuple[Any, ...]
     kwargs: dict[str, Any] | None
 
@@ -159,6 +161,7 @@ class Activation:
         "host",
         "id",
         "instance",
+        "ledger",
         "output",
         "reset_by",
         "sockets",
@@ -178,6 +181,8 @@ class Activation:
         self.reset_by: ObjectReset | None = None
         self.touched = 0.0
         self.storage: ObjectStorage = host.storage_for(self)
+        self.ledger: Ledger | None = None
+        """What it remembers of items, once it was given any."""
         self.env = Env(host.bindings, self, self.confirm)
         self.context = DurableObjectContext(self)
         self.instance: DurableObject | None = None
@@ -192,7 +197,7 @@ class Activation:
     def deliver(
         self,
         ticket: Ticket,
-        method: str | SocketEvent,
+        method: str | RunCall | SocketEvent,
         args: tuple[Any, ...],
         kwargs: dict[str, Any] | None,
     ) -> None:
@@ -203,7 +208,7 @@ class Activation:
         if len(self._running) >= self.host.limits.mailbox:
             self._turn_away(ticket)
             return
-        function = self._methods.get(method)
+        function = self._methods.get(method) if type(method) is str else None
         if function is None:
             try:
                 function = self._find(method)
@@ -241,8 +246,10 @@ class Activation:
         if incoming is not None:
             incoming.close()
 
-    def _find(self, name: str | SocketEvent) -> Callable[..., Any]:
+    def _find(self, name: str | RunCall | SocketEvent) -> Callable[..., Any]:
         """Return the instance's method of a name, making the instance if there is none."""
+        if isinstance(name, RunCall):
+            return name.of_object(self, self._methods.get(name.method) or self._find(name.method))
         if self.instance is None:
             self._construct()
         if not isinstance(name, str):

@@ -23,6 +23,7 @@ from runtime.host.catalog import Catalog
 from runtime.host.channel import Channel, LocalExit, RouterExit
 from runtime.host.commits import Commits
 from runtime.host.entrypoint import Entrypoint
+from runtime.host.runs import Functions, RunCall
 from runtime.host.slots import Slots
 from runtime.host.sockets import HostSockets
 from runtime.host.turns import Stage
@@ -99,6 +100,7 @@ class Host:
         self.calls = 0
         self.on_sent: Callable[[], None] = lambda: None
         """Called after messages were sent; the listener looks again then."""
+        self.functions = Functions(caller.run)
         self._slots = Slots(data, roster.slots, roster.hosts, config.durability)
         self._router = router
         self._roster = roster
@@ -241,7 +243,7 @@ class Host:
                     if kind == m.CALL:
                         _, call, target, method, args, kwargs = message
                         self.deliver(channel, call, target, method, args, kwargs)
-                    elif kind == m.CALL_PACKED:
+                    elif kind in m.PACKED:
                         own = frames[at : at + message[5]]
                         at += message[5]
                         self._deliver_packed(channel, message, own)
@@ -293,7 +295,7 @@ class Host:
         channel: Channel,
         call: int,
         target: Any,
-        method: str | SocketEvent,
+        method: str | RunCall | SocketEvent,
         args: tuple[Any, ...],
         kwargs: dict[str, Any] | None = None,
         incoming: Incoming | None = None,
@@ -332,7 +334,7 @@ class Host:
             channel.post((m.REFUSED, call))  # unread: its large buffers are for the next host
             return
         try:
-            args, kwargs = unpack(data, frames)
+            values = unpack(data, frames)
         except BaseException as cause:  # their types may not be importable here
             what = describe(target, method)
             error = TypeError(f"the arguments of {what} cannot be read in its host: {cause}")
@@ -340,7 +342,10 @@ class Host:
             raw = None if target is None else target[1]
             channel.post((m.ERROR, call, pack_error(error, raw)))
         else:
-            self.deliver(channel, call, target, method, args, kwargs)
+            if message[0] == m.RUN:
+                self.deliver(channel, call, target, RunCall(method, values), (), None)
+            else:
+                self.deliver(channel, call, target, method, *values)
 
     def _other(self, channel: Channel, kind: int, message: Message) -> None:
         if kind == m.FETCH:

@@ -3,6 +3,6 @@
 from runtime.storage.group import CommitGroup, Round
 from runtime.storage.object_storage import ObjectStorage
 from runtime.storage.slot_file import ObjectRecord, SlotFile
-from runtime.storage.write_set import Change
+from runtime.storage.write_set import RECORDS, Change
 
-__all__ = ["Change", "CommitGroup", "ObjectRecord", "ObjectStorage", "Round", "SlotFile"]
+__all__ = ["RECORDS", "Change", "CommitGroup", "ObjectRecord", "ObjectStorage", "Round", "SlotFile"]

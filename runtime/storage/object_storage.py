@@ -25,11 +25,11 @@ from runtime.storage.arguments import (
     read_options,
 )
 from runtime.storage.values import hold, reveal, unpack
-from runtime.storage.write_set import ABSENT, UNKNOWN, WriteSet, merge
+from runtime.storage.write_set import ABSENT, RECORDS, UNKNOWN, WriteSet, merge
 from workers.errors import ObjectReset
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import Awaitable, Callable, Generator, Sequence
 
     from runtime.config import Limits
     from runtime.ids import ObjectId
@@ -186,6 +186,32 @@ class ObjectStorage:
     def has_failed(self) -> bool:
         """Whether the object was reset: what it had not committed is void, and this has no use."""
         return self._failed
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether something was written that no change has taken."""
+        return self._writes.dirty
+
+    @property
+    def changes_taken(self) -> int:
+        """How many changes were taken. If neither this nor `is_dirty` changes, nothing was written."""
+        return self._writes.sequence
+
+    def records(self) -> Sequence[tuple[bytes, bytes]]:
+        """Return the engine's records of this object in the file: (key, value), in order of keys.
+
+        Those that were written and not yet committed are not among them.
+        """
+        self._check()
+        return [*self.file.scan(self._id.raw, RECORDS, RECORDS + b"\xff")]
+
+    def record(self, key: bytes, value: Callable[[], bytes] | None) -> None:
+        """Write a record with this turn's writes, or delete it; `key` begins with RECORDS.
+
+        `value` is called when the change is taken, so that a record that grows is made once.
+        """
+        self._begin()
+        self._writes.records[key] = value
 
     def take_changes(self) -> Change | None:
         """Hand over what was written since the last call, for commit; None if there is nothing.

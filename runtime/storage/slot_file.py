@@ -85,7 +85,7 @@ _PUT: Final = (
     "ON CONFLICT(object_id, key) DO UPDATE SET value = excluded.value"
 )
 _DELETE: Final = "DELETE FROM entries WHERE object_id = ? AND key = ?"
-_WIPE: Final = "DELETE FROM entries WHERE object_id = ?"
+_WIPE: Final = "DELETE FROM entries WHERE object_id = ? AND key < x'ff'"  # records stay
 _REGISTER: Final = (
     "INSERT INTO objects VALUES(?, ?, ?, ?) ON CONFLICT(object_id) "
     "DO UPDATE SET name = excluded.name WHERE name IS NULL AND excluded.name IS NOT NULL"
@@ -353,6 +353,11 @@ def _statements(changes: Iterable[Change], now: float) -> list[tuple[str, list[A
             registers.append((change.object_id, change.class_name, change.name, now))
         deletes += change.deletes
         puts += change.puts
+        for raw, key, value in change.records:
+            if value is None:
+                deletes.append((raw, key))
+            else:
+                puts.append((raw, key, value))
     puts.sort()
     statements: list[tuple[str, list[Any]]] = [
         (_WIPE, wipes),

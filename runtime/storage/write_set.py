@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from runtime.storage.values import Packed, pack
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from runtime.ids import ObjectId
     from runtime.storage.arguments import KeyRange
 
-__all__ = ["ABSENT", "CACHE_BYTES", "UNKNOWN", "Change", "WriteSet", "merge"]
+__all__ = ["ABSENT", "CACHE_BYTES", "RECORDS", "UNKNOWN", "Change", "WriteSet", "merge"]
 
 CACHE_BYTES: Final = 1 << 20
 """How much memory the clean keys of one object may take, about."""
@@ -42,6 +42,13 @@ class _Mark:
     def __repr__(self) -> str:
         return self._name
 
+
+RECORDS: Final = b"\xff"
+"""Begins the keys of records: entries that the engine keeps for an object, beside its own.
+
+No script sees them, because UTF-8 text has no such byte and `list()` ends before it; deleteAll()
+leaves them. They commit with the object's writes, in one transaction.
+"""
 
 ABSENT: Final = _Mark("ABSENT")
 """The key is known not to exist."""
@@ -71,6 +78,8 @@ class Change(NamedTuple):
     """The change's number among those of its activation."""
     keys: Collection[str] = ()
     """The keys of puts and deletes."""
+    records: Collection[tuple[bytes, bytes, bytes | None]] = ()
+    """(object id, record's key, value, or None to delete it): the engine's own; see RECORDS."""
 
 
 class WriteSet:
@@ -82,11 +91,12 @@ class WriteSet:
         "_hollow",
         "_id",
         "_registered",
-        "_sequence",
         "_trim_at",
         "_unsynced",
         "known",
         "pending",
+        "records",
+        "sequence",
         "wiped",
     )
 
@@ -94,6 +104,10 @@ class WriteSet:
     """The newest state of each key in memory."""
     pending: dict[str, Any]
     """What was written since the last change was taken."""
+    records: dict[bytes, Callable[[], bytes] | None]
+    """Records to be written with it; their values are asked for when the change is taken."""
+    sequence: int
+    """How many changes were taken."""
     wiped: bool
     """Whether the change that is gathering begins with a wipe."""
 
@@ -102,10 +116,11 @@ class WriteSet:
         self._class_name = class_name
         self.known = {}
         self.pending = {}
+        self.records = {}
         self.wiped = False
         self._unsynced: dict[str, int] = {}  # the last change that has the key
         self._hollow: int | None = None  # the last change with a wipe that the file may lack
-        self._sequence = 0
+        self.sequence = 0
         self._registered = False
         self._entered = 0  # an upper bound of the bytes in `known`, without what is pending
         self._trim_at = CACHE_BYTES
@@ -118,7 +133,7 @@ class WriteSet:
     @property
     def dirty(self) -> bool:
         """Whether there is something to commit."""
-        return bool(self.pending) or self.wiped
+        return bool(self.pending) or self.wiped or bool(self.records)
 
     def find(self, key: str) -> Any:
         """Return the held value, ABSENT or UNKNOWN."""
@@ -135,7 +150,7 @@ class WriteSet:
         self._unsynced.clear()
         self._entered = 0
         self.wiped = True
-        self._hollow = self._sequence
+        self._hollow = self.sequence
 
     def learn(self, key: str, held: Any) -> None:
         """Remember what the file has for a key that was UNKNOWN."""
@@ -150,7 +165,7 @@ class WriteSet:
         """Hand over what is pending, for a commit; None if there is nothing. Reads do not notice."""
         if not self.dirty:
             return None
-        raw, sequence, pending = self._id.raw, self._sequence, self.pending
+        raw, sequence, pending = self._id.raw, self.sequence, self.pending
         puts: list[tuple[bytes, bytes, bytes]] = []
         deletes: list[tuple[bytes, bytes]] = []
         for key, held in pending.items():
@@ -174,11 +189,15 @@ class WriteSet:
             deletes,
             sequence,
             tuple(pending),
+            [(raw, key, None if value is None else value()) for key, value in self.records.items()]
+            if self.records
+            else (),
         )
         self._registered = exists
-        self._sequence += 1
+        self.sequence += 1
         self.wiped = False
         pending.clear()
+        self.records.clear()
         return change
 
     def committed(self, change: Change) -> None:
@@ -206,6 +225,7 @@ class WriteSet:
         """Forget everything: the object was reset."""
         self.known.clear()
         self.pending.clear()
+        self.records.clear()
         self._unsynced.clear()
         self.wiped = False
         self._hollow = None

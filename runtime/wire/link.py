@@ -411,7 +411,7 @@ def _number(message: Message) -> int:
 
 
 def _has_frames(message: Message) -> bool:
-    return bool(message[0] == m.CALL_PACKED and message[5])
+    return bool(message[0] in m.PACKED and message[5])
 
 
 def _set_packed(reply: Waiter, data: bytes, buffers: Sequence[Frame]) -> None:
@@ -448,6 +448,8 @@ def _id_in(message: Message) -> str | None:
 def describe(target: Target | None, method: str) -> str:
     """Name a call in an error: class, id, name and method."""
     if target is None:
+        if not method.isidentifier():
+            return "a function"
         return f"{method}() of the worker's entrypoint"
     class_name, raw, name = target
     named = f" ({name!r})" if name is not None else ""
