@@ -16,7 +16,7 @@ from asyncio.tasks import _enter_task, _leave_task, current_task
 from collections import deque
 from contextvars import copy_context
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from runtime.host.activation import Incoming
 from runtime.host.catalog import Catalog
@@ -309,8 +309,8 @@ class Host:
             return
         ticket = (channel, call, incoming)
         if target is None:
-            assert isinstance(method, str)
-            self.entrypoint.deliver(ticket, method, args, kwargs)
+            # What happens to a socket always has an object.
+            self.entrypoint.deliver(ticket, cast("str | RunCall", method), args, kwargs)
             return
         activation = self.catalog.get(target[1])
         if activation is None:

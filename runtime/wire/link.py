@@ -101,6 +101,7 @@ class Link:
         "_carrier",
         "_dropped",
         "_frames",
+        "_gathered",
         "_held",
         "_loop",
         "_numbers",
@@ -134,7 +135,8 @@ class Link:
         ) = []  # calls that wait for the next generation; None while one is up
         self._backlog: OrderedDict[int, Message] = OrderedDict()  # calls that wait for the window
         self._dropped: set[int] = set()  # calls cancelled between their making and the tick's end
-        self._sent = 0  # the number of the last call that was handed to a carrier
+        self._gathered = 0  # the highest number of a call in `_out`
+        self._sent = 0  # the highest number of a call that was handed to a carrier
         self._numbers = 0
         self._refusal = ""  # why there will be no next generation
         self._scheduled = False
@@ -167,6 +169,8 @@ class Link:
         else:
             if frames:
                 self._frames.extend(frames)
+            if reply.call > self._gathered:  # what waited behind a gate comes later than its number
+                self._gathered = reply.call
             self.post(message)
 
     def discard(self, message: Message, frames: Sequence[Frame] = _NO_FRAMES) -> None:
@@ -193,6 +197,7 @@ class Link:
                 self._held.append(message)
             else:
                 self._frames.extend(unanswered[call][2])
+                self._gathered = max(self._gathered, call)
                 self.post(message)
 
     def flush(self) -> None:
@@ -207,7 +212,7 @@ class Link:
             # One with frames of its own goes out all the same: the frames are in order.
             out = [o for o in out if o[0] not in m.CALLS or o[1] not in dropped or _has_frames(o)]
             out += [(m.CANCEL, o[1]) for o in out if o[0] in m.CALLS and o[1] in dropped]
-        self._sent = self._numbers
+        self._sent = max(self._sent, self._gathered)
         self._carrier.send(out, frames)
 
     @property
@@ -225,6 +230,7 @@ class Link:
             entry = self.unanswered.get(message[1])
             if entry is not None:
                 self._frames.extend(entry[2])
+                self._gathered = max(self._gathered, message[1])
                 self.post(message)
         self.flush()
 
@@ -314,6 +320,7 @@ class Link:
         if self._held is None:
             self._held = [o for o in self._out if o[0] in m.CALLS]
             self._out = [o for o in self._out if o[0] not in m.CALLS]
+            self._gathered = self._sent
             self._frames = []
         entry = self.unanswered.get(call)
         if entry is not None:
@@ -332,11 +339,11 @@ class Link:
         if self._backlog.pop(call, None) is not None:
             discard_frames(entry[2])
             return
+        if self._held is not None:
+            discard_frames(entry[2])  # it will be passed over
         if call <= self._sent:
             self.post((m.CANCEL, call))
-        elif self._held is not None:
-            discard_frames(entry[2])  # it will be passed over
-        else:
+        elif self._held is None:
             self._dropped.add(call)
         self._post_waiting()
 
@@ -362,6 +369,7 @@ class Link:
         self._carrier = None
         self._held = held
         self.on_end(self)
+        self._gathered = self._sent
         self._out = []
         self._frames = []
         self._dropped.clear()
