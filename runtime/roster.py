@@ -1,7 +1,7 @@
 """The roster: the table, shared by all processes, of who the hosts are and how they fare.
 
 A file in the run directory, mapped by everybody. Each row has two halves with one writer each.
-The supervisor writes who the host is: pid, generation, state, and how its predecessor ended. It
+The supervisor writes who the host is: pid, generation, state, and how those before it ended. It
 then tells every peer to look again, so a reader never meets a half-written row. The host itself
 writes how it fares: calls, activations, what waits, busy time, the start of the event it is
 running. Those figures are for people and for choosing the least busy host; a torn one does no
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _HEAD = struct.Struct("=8sIIII")  # magic, layout, hosts, slots, supervisor's pid
-_IDENTITY = struct.Struct("=IIII")  # pid, generation, state, end of the generation before
+_IDENTITY = struct.Struct("=IIIII")  # pid, generation, state, before, left_from
 _FIGURES = struct.Struct("=QQQQQQ")
 _MAGIC = b"roost-r1"
 _LAYOUT = 1
@@ -62,6 +62,12 @@ class Identity:
     state: State
     before: End
     """How the generation before this one ended."""
+    left_from: int = 0
+    """If that was in order: so did all generations since this one."""
+
+    def left_in_order(self, generation: int) -> bool:
+        """Whether a former generation, and all after it, said goodbye to everybody."""
+        return self.before is End.LEFT and self.left_from <= generation < self.generation
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +121,16 @@ class Roster:
 
     def identity(self, host: int) -> Identity:
         """Who host number `host` is now."""
-        pid, generation, state, before = _IDENTITY.unpack_from(self._map, _ROW * (host + 1))
-        return Identity(pid, generation, State(state), End(before))
+        row = _IDENTITY.unpack_from(self._map, _ROW * (host + 1))
+        pid, generation, state, before, left_from = row
+        return Identity(pid, generation, State(state), End(before), left_from)
 
     def generation_up(self, host: int) -> int:
         """Return the generation of a host that takes calls, 0 while there is none.
 
         Asked before every blocking call: it takes a fifth of the time of `identity`.
         """
-        _, generation, state, _ = _IDENTITY.unpack_from(self._map, _ROW * (host + 1))
+        _, generation, state, *_ = _IDENTITY.unpack_from(self._map, _ROW * (host + 1))
         return generation if state == _UP else 0
 
     def set_identity(self, host: int, identity: Identity) -> None:
@@ -135,6 +142,7 @@ class Roster:
             identity.generation,
             identity.state,
             identity.before,
+            identity.left_from,
         )
 
     def figures(self, host: int) -> Figures:

@@ -21,7 +21,7 @@ class HostStatus:
     generation: int
     """How many processes have been this host."""
     state: str
-    """"up", "starting" or "down"."""
+    """"up", "starting", "leaving" or "down"."""
     slots: int
     """How many slots of objects it owns."""
     calls: int

@@ -21,6 +21,7 @@ from runtime.client.lane_items import LaneItems
 from runtime.ids import host_of, slot_of
 from runtime.roster import Roster, describe_loss, endpoint
 from runtime.wire import messages as m
+from runtime.wire.caller import GOODBYE_SECONDS
 from runtime.wire.codec import decode, encode, unpack, unpack_error
 from runtime.wire.deadlines import exceeded
 from runtime.wire.link import describe
@@ -63,6 +64,10 @@ class Lane:
         self._identity = identity
         self._why_ended = why_ended
         self._sockets: dict[int, tuple[int, zmq.Socket[bytes]]] = {}
+        self._heard: set[int] = set()
+        """Hosts that have said something on the present socket."""
+        self._give_up = 0.0
+        """Until when to wait for a host that has ended; 0 while it lives."""
         self._number = 0
         self._opened = 0
         self._items: WeakSet[LaneItems] = WeakSet()
@@ -107,22 +112,18 @@ class Lane:
         method: str,
         due: tuple[float, float] | None,
     ) -> Any:
-        last_look = False
+        self._give_up = 0.0
         while True:
             try:
                 first = socket.recv()
             except zmq.Again:
                 if due is not None and time.monotonic() >= due[0]:
                     raise exceeded(due[1], target, method) from None
-                lost = self._lost(host, generation, target, method)
-                if isinstance(lost, RuntimeClosed):
-                    raise lost from None
-                if lost is not None and last_look:
-                    self._forget(host)
-                    raise lost from None
-                # One more wait after its end is known: its answer may have been on the way.
-                last_look = lost is not None
+                end = self._end(host, generation, target, method)
+                if end is not None:
+                    raise end from None
                 continue
+            self._heard.add(host)
             frames: list[Frame] = []
             while socket.getsockopt(zmq.RCVMORE):
                 frames.append(socket.recv())
@@ -143,6 +144,24 @@ class Lane:
                 else:
                     return _value(message, frames[at:])
                 at += count
+
+    def _end(
+        self, host: int, generation: int, target: Target, method: str
+    ) -> HostLost | RuntimeClosed | NotStarted | None:
+        """Return how a call ends of which nothing has come so far; None to wait on."""
+        lost = self._lost(host, generation, target, method)
+        if not isinstance(lost, HostLost):
+            return lost
+        in_order = self._roster.identity(host).left_in_order(generation)
+        if not self._give_up:
+            # Its end is known now, and its answer, or its goodbye, may be on the way.
+            self._give_up = time.monotonic() + (GOODBYE_SECONDS if in_order else LOOK_MS / 1000)
+        if time.monotonic() < self._give_up:
+            return None
+        heard = host in self._heard
+        self._forget(host)
+        # One that left in order says goodbye to everybody that it heard.
+        return NotStarted() if in_order and not heard else lost
 
     def _lost(
         self, host: int, generation: int, target: Target, method: str
@@ -176,6 +195,7 @@ class Lane:
         return socket
 
     def _forget(self, host: int) -> None:
+        self._heard.discard(host)
         _, socket = self._sockets.pop(host, (0, None))
         if socket is not None:
             socket.close(linger=0)

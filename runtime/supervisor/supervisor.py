@@ -16,6 +16,7 @@ import logging
 import os
 import pickle
 import time
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -126,7 +127,8 @@ class Supervisor:
             partial(run_host, number, generation, self._worker, self._directories),
         )
         self._roster.set_identity(
-            number, Identity(child.pid, generation, State.STARTING, identity.before)
+            number,
+            replace(identity, pid=child.pid, generation=generation, state=State.STARTING),
         )
 
     def _start_trial(self) -> Child:
@@ -187,11 +189,10 @@ class Supervisor:
             child.stage = Stage.UP
         if child.kind == "host":
             identity = self._roster.identity(child.number)
-            self._roster.set_identity(
-                child.number, Identity(child.pid, child.generation, State.UP, identity.before)
-            )
+            state = State.UP if child.stage is Stage.UP else State.LEAVING
+            self._roster.set_identity(child.number, replace(identity, state=state))
             self._tell_all("look")
-            if child.generation > 1 and identity.before is not End.LEFT:
+            if child.generation > 1 and not identity.left_in_order(child.generation - 1):
                 _log.info("host %s is up again (pid %s)", child.number, child.pid)
         self._look_whether_ready()
         if not self._stopping:
@@ -245,7 +246,9 @@ class Supervisor:
     def _strike_off(self, child: Child, *, in_order: bool) -> None:
         """Tell everybody that a host has ended."""
         end = End.LEFT if in_order else End.OVERRAN if child.overran else End.DIED
-        self._roster.set_identity(child.number, Identity(0, child.generation + 1, State.DOWN, end))
+        following = child.generation + 1
+        left_from = self._roster.identity(child.number).left_from if in_order else following
+        self._roster.set_identity(child.number, Identity(0, following, State.DOWN, end, left_from))
         path = endpoint(self._directories.run, child.number, child.generation)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path.removeprefix("ipc://"))  # noqa: PTH108
@@ -290,10 +293,19 @@ class Supervisor:
 
     def _leave(self, host: Child) -> None:
         """Ask a host to end what is under way; when it has, another takes its place."""
-        host.stage = Stage.LEAVING
-        host.idle = False
-        control.say(host.connection, "leave")
+        self._tell_to_leave(host)
         self._loop.later(self._worker.config.limits.grace_s, partial(self._hurry, host))
+
+    def _tell_to_leave(self, *hosts: Child) -> None:
+        for host in hosts:
+            host.stage = Stage.LEAVING
+            host.idle = False
+            if host.up:
+                identity = self._roster.identity(host.number)
+                self._roster.set_identity(host.number, replace(identity, state=State.LEAVING))
+        self._tell_all("look")
+        for host in hosts:
+            control.say(host.connection, "leave")
 
     def _hurry(self, host: Child) -> None:
         """End a host that did not leave within the grace period."""
@@ -370,11 +382,9 @@ class Supervisor:
             return
         if self._all("gateway"):
             return
-        for child in hosts:
-            if child.stage in {Stage.UP, Stage.STARTING}:
-                child.stage = Stage.LEAVING
-                child.idle = False
-                control.say(child.connection, "leave")
+        staying = [child for child in hosts if child.stage in {Stage.UP, Stage.STARTING}]
+        if staying:
+            self._tell_to_leave(*staying)
         if all(child.idle for child in hosts):
             for child in hosts:
                 if child.stage is Stage.LEAVING:

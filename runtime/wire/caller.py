@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import zmq
 
 from runtime.ids import host_of, slot_of
-from runtime.roster import End, Roster, State, describe_loss, endpoint
+from runtime.roster import Roster, State, describe_loss, endpoint
 from runtime.wire import messages as m
 from runtime.wire.codec import SOCKET, decode, encode, parcel
 from runtime.wire.deadlines import Deadlines
@@ -143,6 +143,8 @@ class Caller:
         self.shelf = shelf
         self.deadlines = Deadlines(loop)
         self.links = [Link(host, loop) for host in range(roster.hosts)]
+        for link in self.links:
+            link.elsewhere = self._elsewhere
 
     def link_of(self, target: Target | None) -> Link:
         """Return the link to the owner of an object, or to the host with the least to do."""
@@ -150,6 +152,14 @@ class Caller:
             return min(self.links, key=_load)
         roster = self._roster
         return self.links[host_of(slot_of(target[1], roster.slots), roster.hosts)]
+
+    def _elsewhere(self, waiter: Waiter, message: Message, frames: Sequence[Frame]) -> bool:
+        """Send a stateless call to a host that is up, after another has refused it."""
+        link = self.link_of(None)
+        if link.waits:
+            return False
+        link.post_call(waiter, (message[0], link.number(waiter), *message[2:]), frames)
+        return True
 
     def prepare(
         self,
@@ -250,11 +260,10 @@ class Caller:
             if link.host == self._own_host:
                 continue
             identity = self._roster.identity(link.host)
+            link.leaving = identity.state == State.LEAVING
             dialer = self._dialers.get(link.host)
             if dialer is not None and identity.generation != link.generation:
-                in_order = (
-                    identity.before is End.LEFT and identity.generation == link.generation + 1
-                )
+                in_order = identity.left_in_order(link.generation)
                 if not self._has_ended(dialer, in_order=in_order):
                     continue
                 del self._dialers[link.host]
@@ -264,7 +273,9 @@ class Caller:
                     link.lost(describe_loss(link.host, link.generation, identity))
                 dialer.close()
                 dialer = None
-            if dialer is None and identity.state == State.UP:
+            # What is under way elsewhere may need a host that is leaving; new work may not.
+            peer = link.leaving and self._own_host >= 0
+            if dialer is None and (identity.state == State.UP or peer):
                 self._connect(link, identity.generation)
 
     def _has_ended(self, dialer: Dialer, *, in_order: bool) -> bool:
@@ -317,8 +328,8 @@ class Caller:
         self._dialers.clear()
 
 
-def _load(link: Link) -> int:
-    return len(link.unanswered)
+def _load(link: Link) -> tuple[bool, int]:
+    return link.waits, len(link.unanswered)
 
 
 def identity_of(kind: str, number: int, random: bytes) -> bytes:

@@ -109,8 +109,10 @@ class Link:
         "_refusal",
         "_scheduled",
         "_sent",
+        "elsewhere",
         "generation",
         "host",
+        "leaving",
         "on_end",
         "on_sockets",
         "streams",
@@ -120,6 +122,10 @@ class Link:
     def __init__(self, host: int, loop: asyncio.AbstractEventLoop) -> None:
         self.host = host
         self.generation = 0
+        self.leaving = False
+        """Whether the host takes no new calls, though it is up."""
+        self.elsewhere: Callable[[Waiter, Message, Sequence[Frame]], bool] = _nowhere
+        """Sends a refused call that any host can run to another one, if there is another."""
         self.streams = Streams(self.post)
         self.on_sockets: Callable[[Link, Message], None] = _no_sockets
         """Takes what the host says about WebSockets; set by a gateway."""
@@ -140,6 +146,11 @@ class Link:
         self._numbers = 0
         self._refusal = ""  # why there will be no next generation
         self._scheduled = False
+
+    @property
+    def waits(self) -> bool:
+        """Whether a new call would have to wait for the next generation."""
+        return self.leaving or self._held is not None
 
     def number(self, reply: Waiter) -> int:
         """Give a call of this link its number; the order of numbers is that of the calls."""
@@ -169,8 +180,8 @@ class Link:
         else:
             if frames:
                 self._frames.extend(frames)
-            if reply.call > self._gathered:  # what waited behind a gate comes later than its number
-                self._gathered = reply.call
+            # What waited behind a gate comes later than its number says.
+            self._gathered = max(self._gathered, reply.call)
             self.post(message)
 
     def discard(self, message: Message, frames: Sequence[Frame] = _NO_FRAMES) -> None:
@@ -323,7 +334,11 @@ class Link:
             self._gathered = self._sent
             self._frames = []
         entry = self.unanswered.get(call)
-        if entry is not None:
+        if entry is None:
+            return
+        if _is_stateless(entry[1]) and self.elsewhere(*entry):
+            del self.unanswered[call]
+        else:
             self._held.append(entry[1])
 
     def cancelled(self, call: int) -> None:
@@ -416,6 +431,17 @@ def _no_sockets(_link: Link, _message: Message) -> None:
 def _number(message: Message) -> int:
     number: int = message[1]
     return number
+
+
+def _nowhere(_waiter: Waiter, _message: Message, _frames: Sequence[Frame]) -> bool:
+    return False
+
+
+def _is_stateless(message: Message) -> bool:
+    """Whether any host can run a call: it has no object, nor a body that is tied to this link."""
+    if message[0] == m.FETCH:
+        return message[2] is None and not isinstance(message[6], int)
+    return message[0] != m.OBJECTS and message[2] is None
 
 
 def _has_frames(message: Message) -> bool:
