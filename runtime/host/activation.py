@@ -287,7 +287,10 @@ class Activation:
         while waiting and not self.gate.locks and self.reset_by is None:
             self.deliver(*waiting.popleft())
         for event in waiting:
-            self._keep(event)
+            if self.reset_by is None:
+                self._keep(event)
+            else:  # one of those before it reset the object
+                self._fail(event.ticket, self.reset_by)
 
     def take_mailbox(self) -> deque[Event]:
         """Empty the mailbox and return what was in it."""

@@ -62,13 +62,14 @@ class Catalog:
             del self._live[activation.id.raw]
 
     def replace(self, reset: Activation) -> None:
-        """Forget an activation that was reset; events that came since go to a new one."""
+        """Forget an activation that was reset; events that came since go to a new one.
+
+        One of these may reset the new one too: each goes to the one that is live when its turn comes.
+        """
         self.drop(reset)
-        mailbox = reset.take_mailbox()
-        if mailbox:
-            activation = self.activate((reset.class_name, reset.id.raw, reset.id.name))
-            for event in mailbox:
-                activation.deliver(*event)
+        target = (reset.class_name, reset.id.raw, reset.id.name)
+        for event in reset.take_mailbox():
+            self._host.deliver_again(target, event)
 
     def tick(self, now: float) -> None:
         """Advance the clock and evict what has been idle for long enough."""

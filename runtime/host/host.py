@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from runtime.bindings import Bindings
     from runtime.host.activation import Activation
+    from runtime.host.activation import Event as Mail
     from runtime.host.object_sockets import SocketEvent
     from runtime.host.script import Script
     from runtime.roster import Roster
@@ -323,6 +324,12 @@ class Host:
                 return
         activation.deliver(ticket, method, args, kwargs)
 
+    def deliver_again(self, target: Target, mail: Mail) -> None:
+        """Take an event that has waited for an activation which ended without it."""
+        (channel, call, incoming), method, args, kwargs = mail
+        self.calls -= 1  # it was counted when it came
+        self.deliver(channel, call, target, method, args, kwargs, incoming)
+
     def _activate(self, target: Target) -> Activation:
         if target[0] not in self.script.objects:
             raise RoostError(f"this worker has no Durable Object class {target[0]!r}")
@@ -441,7 +448,8 @@ class Host:
 
     def _tell_later(self) -> None:
         self._telling_later = False
-        self._tell(time.monotonic_ns())
+        if not self.closed:
+            self._tell(time.monotonic_ns())
 
     def tick(self) -> None:
         """Evict what is idle and show a sign of life; once a second."""
