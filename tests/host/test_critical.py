@@ -82,6 +82,9 @@ class Careful(DurableObject):
         except RuntimeError as error:
             self.ctx.abort(str(error))
 
+    def abort(self):
+        self.ctx.abort("over")
+
     async def section_that(self, behaves):
         return await self.ctx.blockConcurrencyWhile(getattr(self, behaves))
 
@@ -282,6 +285,19 @@ async def test_one_that_calls_abort_resets_the_object_with_that_reason(stub, ins
         await soon(stub.section_that("aborts"))
     assert await soon(stub.say("new")) == ["new"]
     assert caplog.text == ""
+
+
+async def test_events_behind_one_that_resets_the_object_after_it_are_told(stub, instance):
+    blocking = stub.block("s")
+    calls = [stub.say(1), stub.abort(), stub.say(2), stub.say(3)]
+    await settle()
+    instance.open("s")
+    first, *failures = await soon(asyncio.gather(*calls, return_exceptions=True))
+    assert first[-1] == 1
+    assert [str(failure) for failure in failures] == ["over"] * 3
+    with pytest.raises(ObjectReset):
+        await soon(blocking)
+    assert await soon(stub.say("new")) == ["new"]
 
 
 @pytest.mark.parametrize("behaves", ["never_ends", "will_not_end"])

@@ -14,9 +14,13 @@ class Fragile(DurableObject):
     """Ends in every way there is; `remnants` is what the code of an ended instance saw."""
 
     remnants = None
+    fails = 0
 
     def __init__(self, ctx, env):
         super().__init__(ctx, env)
+        if Fragile.fails:
+            Fragile.fails -= 1
+            raise LookupError("in the constructor")
         self.count = 0
         self.gate = asyncio.Event()
 
@@ -122,6 +126,7 @@ class Fragile(DurableObject):
 @pytest.fixture
 async def opened(house):
     Fragile.remnants = []
+    Fragile.fails = 0
     return await house(FRAGILE=Fragile, kv=["NOTES"], idle_s=10)
 
 
@@ -175,6 +180,25 @@ async def test_abort_while_a_commit_is_under_way_keeps_what_that_commits(stub, d
     assert [str(await reset_error(call)) for call in (writing, aborting)] == ["enough"] * 2
     disk.release()
     assert await soon(stub.get("k")) == "flying"
+
+
+async def test_events_that_waited_for_a_new_instance_outlive_its_end_too(opened, stub, disk):
+    """Two of them end an instance each, one in the constructor; each other meets a live one."""
+    disk.hold()
+    writing = stub.put("k", "flying")
+    await disk.held()
+    aborting = stub.abort("first")
+    await reset_error(aborting)
+    Fragile.fails = 1
+    calls = [stub.bump(), stub.bump(), stub.abort("second"), stub.bump(), stub.get("k")]
+    await settle()
+    assert not any(call.done() for call in calls)
+    disk.release()
+    await reset_error(writing)
+    failed, *results = await soon(asyncio.gather(*calls, return_exceptions=True))
+    assert isinstance(failed, LookupError)
+    assert [str(result) for result in results] == ["1", "second", "1", "flying"]
+    assert opened.host.waiting == 0
 
 
 async def test_except_exception_does_not_stop_abort_and_nothing_makes_it_undone(stub):
