@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
+from weakref import WeakSet
 
+from runtime.batch.place import Place
 from runtime.directories import run_directory, shelf_directory
 from runtime.ids import NamespaceKey
 from runtime.kv import KVNamespace, Store, SyncKVNamespace, open_store
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from runtime.config import Config
+    from runtime.roster import Roster
     from runtime.stubs import Calls
 
 
@@ -29,7 +32,10 @@ class Bindings:
 
     def __init__(self, config: Config, data: Path) -> None:
         self.config = config
-        self._data = data
+        self.data = data
+        self.roster: Roster | None = None
+        """The hosts, where they are of interest: in a client."""
+        self._maps: WeakSet[Any] = WeakSet()
         self._kv_ids = {kv.binding: kv.id for kv in config.kv}
         self._classes = {binding.name: binding.class_name for binding in config.objects}
         self._keys = {
@@ -47,18 +53,30 @@ class Bindings:
         """Return what makes and knows the ids of a class, or None for a class that is not bound."""
         return self._keys.get(class_name)
 
-    def namespace(self, name: str, calls: Calls) -> DurableObjectNamespace | None:
+    def namespace(
+        self, name: str, calls: Calls, *, blocking: bool
+    ) -> DurableObjectNamespace | None:
         """Return the namespace of objects bound to a name, calling in somebody's name."""
         class_name = self._classes.get(name)
         if class_name is None:
             return None
-        return DurableObjectNamespace(calls, class_name, self._keys[class_name])
+        place = self.place(blocking=blocking)
+        return DurableObjectNamespace(calls, class_name, self._keys[class_name], place)
+
+    def place(self, *, blocking: bool) -> Place:
+        """Return what a map needs to know of this process."""
+        return Place(self.data, self.roster, blocking, self._maps)
+
+    def close_maps(self) -> None:
+        """Stop the maps that are under way, and save their checkpoints."""
+        for results in list(self._maps):
+            results.cut_off()
 
     def store(self, namespace_id: str) -> Store:
         """Return the open store of a KV namespace; it is opened at its first use."""
         store = self._stores.get(namespace_id)
         if store is None:
-            directory = kv_directory(self._data, namespace_id)
+            directory = kv_directory(self.data, namespace_id)
             directory.parent.mkdir(mode=0o700, exist_ok=True)
             size = self.config.limits.kv_cache_bytes
             cache = self._shelf if size else None
@@ -69,7 +87,7 @@ class Bindings:
     def _shelf(self) -> Path | None:
         """Where in shared memory the instance of now has its files; None when none runs."""
         try:
-            return shelf_directory(run_directory(self._data))
+            return shelf_directory(run_directory(self.data))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -123,7 +141,7 @@ class Env:
         if name.startswith("__"):
             raise AttributeError(name)
         bindings = self._bindings
-        found: Any = bindings.namespace(name, self._calls)
+        found: Any = bindings.namespace(name, self._calls, blocking=self._blocking)
         if found is None:
             found = bindings.sync_kv(name) if self._blocking else bindings.kv(name, self._confirm)
         if found is None:

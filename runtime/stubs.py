@@ -10,13 +10,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from runtime.batch.blocking import Results
+from runtime.batch.job import Job
+from runtime.batch.plan import IN_FLIGHT, RETRIES, OnError, Plan
+from runtime.batch.source import check_item_id, name_of
+from runtime.batch.waiting import AsyncResults
 from runtime.ids import NamespaceKey, ObjectId
+from runtime.wire.runs import ALONE, Run, ready
 from workers import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from runtime.batch.place import Place
+    from runtime.batch.source import Key
     from runtime.wire.messages import Target
+    from runtime.wire.runs import ItemId
 
 
 class Calls(Protocol):
@@ -91,6 +100,17 @@ class Method:
         """Return the method with a time limit: `options(timeout=seconds)`."""
         return self.options(timeout=seconds)
 
+    def once(self, item_id: ItemId, *args: Any, **kwargs: Any) -> Any:
+        """Call the method, unless a call with this id has taken effect before; then return its result.
+
+        A call's effects on its object's storage and its result commit together with the id, so a
+        call that failed with a retryable error can be made again without being applied twice. An
+        object remembers the last 1,024 ids. A call that wrote nothing, or raised, is not remembered.
+        The id is a str, int or bytes, the caller's choice; raises TypeError for another.
+        """
+        run = Run(ALONE, ((args, kwargs),), (check_item_id(item_id),))
+        return self._calls.call(self._target, self._name, ready(run), {}, self._timeout)
+
     def __repr__(self) -> str:
         return f"<method {self._name} of a stub>"
 
@@ -138,10 +158,11 @@ class DurableObjectStub:
 class DurableObjectNamespace:
     """All objects of one class: makes their ids and stubs. Nothing here sends or starts anything."""
 
-    def __init__(self, calls: Calls, class_name: str, key: NamespaceKey) -> None:
+    def __init__(self, calls: Calls, class_name: str, key: NamespaceKey, place: Place) -> None:
         self._calls = calls
         self._class_name = class_name
         self._key = key
+        self._place = place
 
     def id_from_name(self, name: str) -> ObjectId:
         """Return the id of the object of this name; always the same one."""
@@ -181,6 +202,72 @@ class DurableObjectNamespace:
         """Return a stub for the object of this name: `get(id_from_name(name))`."""
         _check_options(options, more)
         return DurableObjectStub(self._calls, self._class_name, self._key.from_name(name))
+
+    def map(
+        self,
+        method: str,
+        items: Any,
+        key: Key,
+        *,
+        item_id: Callable[[Any], ItemId] | None = None,
+        batch: int = 1,
+        ordered: bool = False,
+        in_flight: int = IN_FLIGHT,
+        errors: OnError = "raise",
+        retries: int = RETRIES,
+        timeout: float | None = None,
+        progress: bool = False,
+        checkpoint: str | None = None,
+    ) -> Any:
+        """Call a method with every item, each on the object of its key; yields (key, result).
+
+        Lazy: nothing is read or sent before the first result is asked for, and then no more than
+        `in_flight` items lie between what is read and what is yielded. Items of one key are applied
+        in their order, those of different keys in parallel on all hosts. Iterate with `for` in a
+        plain program, `async for` in asyncio ones and in worker scripts; closing the iterator stops
+        the map. No item's writes are made twice by a map, also when hosts die under it. What the
+        input or the key function raises is raised when all items before it have been applied.
+
+        method: its name.
+        items: any iterable, or asynchronous one, as long as you like; or a table (pandas, Polars,
+            Arrow, a list of such), whose rows are dicts, or with `batch` tables.
+        key: the name of an item's field, or a function of an item. A str or an integer is an
+            object's name, an ObjectId an object's id.
+        item_id: a function that gives an item an id (str, int or bytes). Items whose id an object
+            remembers (of the last 1,024 that wrote) are not applied again, whichever map sent them.
+        batch: the method gets a list of 1 to so many items of its key; one result a list.
+        ordered: yield in the order of the input, not as results come.
+        errors: "raise" the first error, after what came before it; "collect" yields (key, error);
+            a function is called with (key, item, error), and nothing is yielded.
+        retries: how often an item is sent again that failed with a retryable error: 0.05 s later,
+            then twice that, and so on up to 5 s.
+        timeout: seconds that the method may wait for an item; TimeoutError past them. Code that
+            computes is not interrupted; `cpu_ms` bounds it.
+        progress: show how it goes on standard error, if that is a terminal, or in the notebook.
+        checkpoint: a name. What is done is remembered durably, and a map with the same name, method
+            and input goes on where an earlier one stopped, however it stopped.
+
+        Raises TypeError and ValueError for wrong arguments, CheckpointError.
+        """
+        plan = Plan(
+            method,
+            item_id=item_id,
+            batch=batch,
+            ordered=ordered,
+            in_flight=in_flight,
+            errors=errors,
+            retries=retries,
+            timeout=timeout,
+            progress=progress,
+            checkpoint=checkpoint,
+        )
+        job = Job(plan, items, key, self._class_name, self._target_of, self._place)
+        return (Results if self._place.blocking else AsyncResults)(job, self._calls)
+
+    def _target_of(self, key: Any) -> Target:
+        name = name_of(key)
+        object_id = self._key.from_name(name) if isinstance(name, str) else name
+        return self.get(object_id)._target  # noqa: SLF001
 
     def jurisdiction(self, _name: str | None = None) -> DurableObjectNamespace:
         """Refuse: one machine has one jurisdiction."""

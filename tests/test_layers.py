@@ -19,6 +19,7 @@ LAYERS = [
     {"workers"},
     {"config", "control", "directories", "ids", "roster"},
     {"kv", "status", "storage", "wire"},
+    {"batch"},
     {"stubs"},
     {"bindings"},
     {"host"},

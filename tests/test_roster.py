@@ -12,7 +12,7 @@ from runtime.status import status_of
 
 words = st.integers(0, 2**32 - 1)
 longs = st.integers(0, 2**64 - 1)
-identities = st.builds(Identity, words, words, st.sampled_from(State), st.sampled_from(End))
+identities = st.builds(Identity, words, words, st.sampled_from(State), st.sampled_from(End), words)
 figures = st.builds(Figures, *[longs] * 6)
 
 
@@ -96,6 +96,18 @@ def test_the_end_of_a_host_is_told_as_it_was():
     assert describe_loss(1, 2, died) == "host 1 died"
     assert describe_loss(1, 1, overran) == "host 1 died"  # it is a later one that overran
     assert "ran over its CPU limit (`cpu_ms`)" in describe_loss(1, 2, overran)
+
+
+def test_generations_that_left_one_after_the_other_all_left_in_order():
+    now = Identity(0, 5, State.DOWN, End.LEFT, left_from=3)
+    assert [g for g in range(1, 7) if now.left_in_order(g)] == [3, 4]
+    assert not Identity(0, 5, State.DOWN, End.DIED, left_from=3).left_in_order(4)
+
+
+def test_a_call_asks_only_which_generation_takes_calls(roster):
+    for state in State:
+        roster.set_identity(2, Identity(1, 7, state, End.DIED))
+        assert roster.generation_up(2) == (7 if state is State.UP else 0)
 
 
 def test_each_generation_listens_at_a_place_of_its_own(tmp_path):

@@ -2,13 +2,18 @@
 
 import copy
 from enum import StrEnum
+from pathlib import Path
+from weakref import WeakSet
 
 import pytest
 
+from runtime.batch.place import Place
 from runtime.ids import NamespaceKey, ObjectId
 from runtime.stubs import DurableObjectNamespace, DurableObjectStub
 from workers import Request
 from workers.errors import InvalidId
+
+PLACE = Place(Path(), None, blocking=False, maps=WeakSet())
 
 
 class Calls:
@@ -37,7 +42,7 @@ def calls():
 
 @pytest.fixture
 def rooms(calls):
-    return DurableObjectNamespace(calls, "Room", NamespaceKey("w-Room"))
+    return DurableObjectNamespace(calls, "Room", NamespaceKey("w-Room"), PLACE)
 
 
 # --- ids -------------------------------------------------------------------------------------------
@@ -73,7 +78,7 @@ def test_what_is_no_printed_id_is_refused(rooms, text):
 
 
 def test_forged_and_foreign_ids_are_refused(rooms, calls):
-    foreign = DurableObjectNamespace(calls, "Lobby", NamespaceKey("w-Lobby")).idFromName("a")
+    foreign = DurableObjectNamespace(calls, "Lobby", NamespaceKey("w-Lobby"), PLACE).idFromName("a")
     forged = ObjectId(bytes(32), "a")
     near = bytearray(rooms.idFromName("a").raw)
     near[31] ^= 1

@@ -33,6 +33,11 @@ from workers.formdata import FormData, FormDataValue
 from workers.headers import Headers
 from workers.request import Request
 from workers.response import Response
+from workers.websocket import (
+    WebSocket,
+    WebSocketPair,
+    WebSocketRequestResponsePair,
+)
 
 if TYPE_CHECKING:
     from workers.bindings import Context
@@ -64,6 +69,9 @@ __all__ = [
     "RuntimeClosed",
     "ScriptError",
     "StorageError",
+    "WebSocket",
+    "WebSocketPair",
+    "WebSocketRequestResponsePair",
     "WireError",
     "WorkerEntrypoint",
     "env",

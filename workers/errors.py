@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
+    "CheckpointError",
     "ConfigError",
     "DataDirInUse",
     "DeadlineExceeded",
@@ -160,6 +161,10 @@ class ConfigError(RoostError):
         super().__init__(message)
         self.file = file
         self.key = key
+
+
+class CheckpointError(RoostError):
+    """A checkpoint cannot be used: it is of another job, or its input has changed, or is in use."""
 
 
 class ScriptError(RoostError):

@@ -54,7 +54,8 @@ async def fetch(
     options (`method`, `headers`, `body`, `redirect`, `cf`). `fetcher` sends the request in place of
     the network. Inside an object the request leaves when the writes made before it are durable.
 
-    The body arrives as it is read, decompressed. Any status is a Response, not an error.
+    The body arrives as it is read, decompressed. Any status is a Response, not an error. With the
+    header `Upgrade: websocket` it opens a WebSocket: `accept()` the response's `web_socket`.
 
     Raises TypeError for what Request refuses and for URLs that are not http or https;
     ConnectionError when the peer cannot be reached or breaks off, for more than 20 redirects, and
@@ -79,7 +80,11 @@ async def _send(request: Request) -> Response:
     method, url = str(request.method), request.url
     pairs = [pair for pair in request.headers.raw() if pair[0] not in _HOP_BY_HOP | {"host"}]
     if request.headers.has("upgrade"):
-        raise TypeError("fetch() opens no WebSockets and no other upgraded connections")
+        if (request.headers.get("upgrade") or "").lower() != "websocket":
+            raise TypeError("fetch() upgrades to WebSockets only")
+        from workers.outgoing import open_websocket  # noqa: PLC0415 - with asyncio, for who uses it
+
+        return await open_websocket(request)
     content = take_content(request)
     streamed = content is not None and not isinstance(content, bytes)
     if not streamed:

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +43,13 @@ class Aircraft:
     """Maker, model and year; empty if the register does not have it."""
     flights: list[Flight]
     """In the order of days, and of departures within a day."""
+
+
+class Batch(NamedTuple):
+    """Some flights of one aircraft, in their order."""
+
+    tail: str
+    flights: list[Flight]
 
 
 class DataMissingError(Exception):

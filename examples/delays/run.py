@@ -1,7 +1,7 @@
 """One run: all flights through the objects of an instance, and what came of it.
 
-An object says how far it is, so sending goes on from there: after its host died, and also when a data
-directory is used again whose objects know some of the flights.
+The map has a checkpoint, so a run goes on where an earlier one in the same data directory stopped, and
+no flight is learnt twice, whatever is killed meanwhile.
 """
 
 from __future__ import annotations
@@ -9,28 +9,26 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import islice
-from queue import SimpleQueue
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from examples.delays.aircraft import AircraftObject
+from examples.delays.flights import Batch
 from runtime import Runtime
-from workers import RoostError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from concurrent.futures import Future
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from examples.delays.flights import Aircraft, Flight
+    from examples.delays.flights import Aircraft
     from examples.delays.model import Summary
     from runtime import HostStatus
 
 BATCH: Final = 64
 """Flights in one call."""
 
-UNDER_WAY: Final = 256
-"""Calls that are unanswered at a time, each to another object: enough to keep all hosts busy."""
+IN_FLIGHT: Final = 512
+"""Batches that are under way at a time: enough to keep all hosts busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,7 @@ class Result:
     seconds: float
     """From the first call to the last answer."""
     continued: bool
-    """Whether some flights were known from an earlier run, so that the time says little."""
+    """Whether some flights were learnt in an earlier run, so that the time says little."""
     summaries: dict[str, Summary]
     """By tail number."""
 
@@ -64,9 +62,8 @@ def run(
     """Learn from all flights with so many hosts; `on_progress` is told how many are learnt."""
     with Runtime(objects={"AIRCRAFT": AircraftObject}, data_dir=data_dir, hosts=hosts) as runtime:
         objects = runtime.env.AIRCRAFT
-        continued = bool(runtime.objects(limit=1))
         began = time.perf_counter()
-        feed(objects, {aircraft.tail: aircraft.flights for aircraft in fleet}, on_progress)
+        continued = feed(objects, fleet, on_progress)
         seconds = time.perf_counter() - began
         statuses = runtime.status()
         asked = {a.tail: objects.getByName(a.tail).summary.submit() for a in fleet}
@@ -75,38 +72,25 @@ def run(
 
 
 def feed(
-    objects: Any, histories: Mapping[str, Sequence[Flight]], on_progress: Callable[[int], None]
-) -> None:
-    """Send every aircraft's flights to its object, in batches and in order; return when all know all.
-
-    An object is sent its next batch when it has answered the one before. A call that failed and may
-    be retried is made again; any other error is raised.
-    """
-    answers: SimpleQueue[tuple[str, int, Future[int]]] = SimpleQueue()
-    waiting = iter(histories)
-
-    def send(tail: str, start: int) -> None:
-        batch = histories[tail][start : start + BATCH]
-        call = objects.getByName(tail).observe.submit(start, batch)
-        call.add_done_callback(lambda call: answers.put((tail, start, call)))
-
-    for tail in islice(waiting, UNDER_WAY):
-        send(tail, 0)
+    objects: Any, fleet: Sequence[Aircraft], on_progress: Callable[[int], None] = lambda _: None
+) -> bool:
+    """Send every aircraft's flights to its object; return whether some had been sent before."""
+    results = objects.map(
+        "observe",
+        batches(fleet),
+        key=attrgetter("tail"),
+        in_flight=IN_FLIGHT,
+        checkpoint="flights",
+    )
     known = 0
-    unfinished = len(histories)
-    while unfinished:
-        tail, start, call = answers.get()
-        try:
-            now = call.result()
-        except RoostError as error:
-            if not error.retryable:
-                raise
-            now = start
-        known += now - start
+    for _, count in results:
+        known += count
         on_progress(known)
-        if now < len(histories[tail]):
-            send(tail, now)
-            continue
-        unfinished -= 1
-        for following in islice(waiting, 1):
-            send(following, 0)
+    return results.tally.skipped > 0
+
+
+def batches(fleet: Iterable[Aircraft]) -> Iterator[Batch]:
+    """Yield all flights, in batches of one aircraft each."""
+    for aircraft in fleet:
+        for start in range(0, len(aircraft.flights), BATCH):
+            yield Batch(aircraft.tail, aircraft.flights[start : start + BATCH])

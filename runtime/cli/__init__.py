@@ -21,6 +21,7 @@ _COMMANDS = {
     "status": "status",
     "objects": "objects",
     "kv": "kv",
+    "map": "map",
 }
 """The module of each command."""
 

@@ -52,6 +52,13 @@ _run_options = common.options(
         help="Processes that run objects. Default: [roost] hosts of the config, or one a core.",
     ),
     click.option(
+        "--gateways",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Processes that speak HTTP and WebSocket, all on the same port. Default: [roost] "
+        "gateways of the config, or 1.",
+    ),
+    click.option(
         "--port",
         type=click.IntRange(0, 65_535),
         metavar="PORT",
@@ -123,6 +130,7 @@ def _run(
     config: Path | None,
     env: str | None,
     hosts: int | None,
+    gateways: int | None,
     ip: str | None,
     port: int | None,
     data_dir: Path | None,
@@ -139,16 +147,17 @@ def _run(
         ip=ip if ip is not None else read.ip,
         port=port if port is not None else read.port,
         hosts=count,
+        gateways=gateways or read.gateways,
     )
     for warning in final.warnings:
         _log.warning("%s", warning)
     data = common.data_directory(place, data_dir)
     directories = claim(data, hosts=count, slots=final.slots)
     try:
-        listener = _listen(final)
+        listeners = _listen(final)
         worker = Worker(final, None, ())
         _preload(final)
-        supervisor = _supervisor(mode, worker, directories, listener, quiet=log_level == "error")
+        supervisor = _supervisor(mode, worker, directories, listeners, quiet=log_level == "error")
         gc.freeze()  # the pages of what is loaded stay shared with all children
         code = supervisor.run()
     finally:
@@ -169,46 +178,62 @@ def _supervisor(
     mode: Literal["dev", "serve"],
     worker: Worker,
     directories: Directories,
-    listener: socket.socket,
+    listeners: list[socket.socket],
     *,
     quiet: bool,
 ) -> Supervisor:
     config = worker.config
-    gateway = Gateway(
-        listener,
-        directories,
-        mode,
-        config.limits.request_body,
-        config.limits.grace_s,
-        quiet=quiet,
-    )
-    extras: dict[str, Callable[[socket.socket, int], None]] = {
-        "gateway": partial(run_gateway, gateway)
+    gateways = [
+        Gateway(
+            listener,
+            directories,
+            mode,
+            config.limits.request_body,
+            config.limits.grace_s,
+            quiet=quiet,
+            websockets=config.websockets,
+            number=number,
+        )
+        for number, listener in enumerate(listeners)
+    ]
+    extras: dict[str, list[Callable[[socket.socket, int], None]]] = {
+        "gateway": [partial(run_gateway, gateway) for gateway in gateways]
     }
     if mode == "dev" and config.main is not None:
-        extras["watcher"] = partial(run_watcher, config.main.parent, time.time())
-    port = listener.getsockname()[1]
+        extras["watcher"] = [partial(run_watcher, config.main.parent, time.time())]
+    port = listeners[0].getsockname()[1]
     return Supervisor(
         worker,
         directories,
         config.hosts or 1,
         extras=extras,
-        front=listener,
+        fronts=listeners,
         on_ready=lambda: _greet(mode, config, directories, port),
     )
 
 
-def _listen(config: Config) -> socket.socket:
+def _listen(config: Config) -> list[socket.socket]:
+    """Return a listening socket for each gateway, all on one port; the kernel shares clients out."""
     family = socket.AF_INET6 if ":" in config.ip else socket.AF_INET
+    several = config.gateways > 1
+    listeners: list[socket.socket] = []
+    port = config.port
     try:
-        listener = socket.create_server((config.ip, config.port), family=family, backlog=2048)
+        if several:  # a port that others share would not be refused below
+            with socket.create_server((config.ip, port), family=family) as alone:
+                port = alone.getsockname()[1]
+        for _ in range(config.gateways):
+            listener = socket.create_server(
+                (config.ip, port), family=family, backlog=2048, reuse_port=several
+            )
+            listener.setblocking(False)
+            listeners.append(listener)
     except OSError as cause:
         raise ConfigError(
             f"cannot listen on {_shown(config.ip)}:{config.port}: {os.strerror(cause.errno or 0)}. "
             "Choose another with --port or --ip (--port 0 takes a free one)."
         ) from cause
-    listener.setblocking(False)
-    return listener
+    return listeners
 
 
 def _preload(config: Config) -> None:

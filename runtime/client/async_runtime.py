@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Self
 
+from runtime.batch.plan import IN_FLIGHT, RETRIES, OnError, Plan
+from runtime.batch.waiting import AsyncResults
 from runtime.bindings import Env
 from runtime.client.connection import Connection, list_objects, open_connection
+from runtime.client.functions import call_of, job_of
 from runtime.client.instance import Instance, find
 from runtime.client.options import options
 from runtime.status import HostStatus, status_of
@@ -14,7 +17,7 @@ from workers import Request, Response
 from workers.errors import RuntimeClosed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
     from runtime.storage import ObjectRecord
@@ -104,6 +107,45 @@ class AsyncRuntime:
         response: Response = await self.connection.caller.fetch(None, request)
         return response
 
+    def run(
+        self,
+        fn: Callable[[Any], Any],
+        items: Any,
+        *,
+        ordered: bool = True,
+        in_flight: int = IN_FLIGHT,
+        errors: OnError = "raise",
+        retries: int = RETRIES,
+        timeout: float | None = None,
+        progress: bool = False,
+    ) -> AsyncResults:
+        """Call a function with every item, on all hosts; yields its results in the items' order.
+
+        Any function will do, also a lambda, one of `__main__` or of a notebook, or an async one. It
+        is pickled once. The other arguments are those of `map` of a namespace (there are no keys and
+        no checkpoints); with `ordered=False` results come as they finish. Lazy: items are read as
+        results are taken. Calls that fail with a retryable error (their host died) are made again,
+        so an item may be applied more than once.
+        """
+        plan = Plan(
+            "",
+            ordered=ordered,
+            in_flight=in_flight,
+            errors=errors,
+            retries=retries,
+            timeout=timeout,
+            progress=progress,
+        )
+        connection = self.connection
+        return AsyncResults(job_of(connection, plan, fn, items), connection.caller)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Awaitable[Any]:
+        """Call a function on the host with the least to do; returns a future to await.
+
+        Raises TypeError when the function or an argument cannot be sent.
+        """
+        return self.connection.caller.submit(None, "", call_of(fn, args, kwargs), {})
+
     async def objects(
         self, class_name: str | None = None, *, limit: int = 1000
     ) -> list[ObjectRecord]:
@@ -131,6 +173,7 @@ class AsyncRuntime:
         instance, self._instance = self._instance, None
         if connection is None or instance is None:
             return
+        connection.bindings.close_maps()
         try:
             await connection.finish()
         finally:

@@ -18,7 +18,7 @@ from runtime.client.instance import config_of
 from runtime.directories import remove_run, run_directory, shelf_directory
 from runtime.roster import Roster
 from runtime.wire.caller import Caller, identity_of
-from runtime.wire.shelf import Shelf
+from runtime.wire.shelf import KEPT_SECONDS, Shelf
 from workers.errors import RuntimeClosed, ScriptError
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Connection:
         self.shelf = Shelf(shelf_directory(self.run), name.decode())
         self.caller = Caller(loop, self.roster, self.run, self.context, name, shelf=self.shelf)
         self.bindings = Bindings(config_of(data), data)
+        self.bindings.roster = self.roster
         self.name = name
         self.ended: asyncio.Future[None] = loop.create_future()
         """Done when the instance has gone, or this connection was closed."""
@@ -52,8 +53,14 @@ class Connection:
         self._failure = ""
         self._instance = instance
         self._loop = loop
+        self._trim_shelf()
         loop.add_reader(instance.connection.fileno(), self._hear)
         self.caller.look()
+
+    def _trim_shelf(self) -> None:
+        if not self.ended.done():
+            self.shelf.trim()
+            self._loop.call_later(KEPT_SECONDS, self._trim_shelf)
 
     def _hear(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -126,6 +133,7 @@ class Connection:
     def close(self) -> None:
         """Close the connection. An instance of ours ends at once; another goes on without us."""
         self.end("the runtime is closed")
+        self.shelf.clear()
         self._instance.hang_up()
         self.bindings.close()
         self.context.destroy(linger=100)

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -125,7 +126,7 @@ def _pickle(
     by_value = []
     for cls in (*objects.values(), entrypoint):
         module = sys.modules.get(cls.__module__) if cls is not None else None
-        if module is None or module.__name__ == "__main__" or _importable(module.__name__):
+        if module is None or module.__name__ == "__main__" or importable(module.__name__):
             continue
         by_value.append(module)
     for module in by_value:
@@ -142,7 +143,8 @@ def _pickle(
     return pickled
 
 
-def _importable(name: str) -> bool:
+@cache
+def importable(name: str) -> bool:
     """Whether a fresh process with this one's path could import a module."""
     path = None
     parts = name.split(".")

@@ -18,8 +18,11 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import uvloop
 
+from runtime.batch.blocking import Results
+from runtime.batch.plan import IN_FLIGHT, RETRIES, OnError, Plan
 from runtime.bindings import Env
 from runtime.client.connection import Connection, list_objects, open_connection
+from runtime.client.functions import HostExecutor, call_of, job_of
 from runtime.client.instance import Instance, find
 from runtime.client.lane import Lane, NotStarted
 from runtime.client.options import options
@@ -32,7 +35,7 @@ from workers.body import take_content
 from workers.errors import RuntimeClosed
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from runtime.storage import ObjectRecord
@@ -349,6 +352,48 @@ class Runtime:
             request = Request(request, **init)
         return self._calls.fetch(None, request)
 
+    def run(
+        self,
+        fn: Callable[[Any], Any],
+        items: Any,
+        *,
+        ordered: bool = True,
+        in_flight: int = IN_FLIGHT,
+        errors: OnError = "raise",
+        retries: int = RETRIES,
+        timeout: float | None = None,
+        progress: bool = False,
+    ) -> Results:
+        """Call a function with every item, on all hosts; yields its results in the items' order.
+
+        Any function will do, also a lambda, one of `__main__` or of a notebook, or an async one. It
+        is pickled once. The other arguments are those of `map` of a namespace (there are no keys and
+        no checkpoints); with `ordered=False` results come as they finish. Lazy: items are read as
+        results are taken. Calls that fail with a retryable error (their host died) are made again,
+        so an item may be applied more than once.
+        """
+        plan = Plan(
+            "",
+            ordered=ordered,
+            in_flight=in_flight,
+            errors=errors,
+            retries=retries,
+            timeout=timeout,
+            progress=progress,
+        )
+        return Results(job_of(self._connection, plan, fn, items), self._calls)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Pending:
+        """Call a function on the host with the least to do; returns a concurrent.futures.Future.
+
+        Raises TypeError when the function or an argument cannot be sent.
+        """
+        return self._calls.submit(None, "", call_of(fn, args, kwargs), {})
+
+    def executor(self) -> HostExecutor:
+        """Return a `concurrent.futures.Executor` over the hosts, for code that takes one."""
+        return HostExecutor(self.submit)
+
     def objects(self, class_name: str | None = None, *, limit: int = 1000) -> list[ObjectRecord]:
         """Return objects that have stored something, of a class or of all, at most `limit`."""
         return self._calls.objects(class_name, limit)
@@ -379,6 +424,7 @@ class Runtime:
                 return
             self._closed = True
         atexit.unregister(self.close)
+        self._connection.bindings.close_maps()
         self._calls.refusal = "the runtime is closed"
         self._calls.stop_reading()
         try:

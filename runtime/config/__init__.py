@@ -39,6 +39,7 @@ from runtime.config.settings import (
     read_preload,
     read_slots,
 )
+from runtime.config.sockets import SocketLimits, read_socket_limits
 from runtime.config.table import KEYWORDS, Table
 from runtime.config.text import read_table
 from workers.errors import ConfigError
@@ -85,6 +86,8 @@ class Config:
     """0 lets the system choose."""
     hosts: int | None = None
     """Number of host processes; None leaves it to the runtime."""
+    gateways: int = 1
+    """Number of processes that speak HTTP and WebSocket, on one port."""
     durability: Durability = "strict"
     """`relaxed` skips the disk sync: writes survive a killed process, not a power cut."""
     slots: int | None = None
@@ -92,6 +95,7 @@ class Config:
     preload: tuple[str, ...] = ()
     """Modules imported before hosts are forked."""
     limits: Limits = field(default_factory=Limits)
+    websockets: SocketLimits = field(default_factory=SocketLimits)
     compatibility_date: str | None = None
     """`YYYY-MM-DD`; None stands for today."""
     compatibility_flags: tuple[str, ...] = ()
@@ -152,10 +156,12 @@ def load(path: Path, env: str | None = None) -> Config:
         ip=read_ip(dev),
         port=read_port(dev),
         hosts=read_hosts(roost),
+        gateways=roost.integer("gateways", 1, 1),
         durability=read_durability(roost),
         slots=read_slots(roost),
         preload=read_preload(roost),
         limits=read_limits(roost, limits),
+        websockets=read_socket_limits(roost),
         compatibility_date=_compatibility_date(sections.holding("compatibility_date")),
         compatibility_flags=compatibility_flags.texts("compatibility_flags", "a flag"),
         warnings=warnings_of(sections, undeclared),
@@ -203,10 +209,12 @@ def from_keywords(
         ip=read_ip(table),
         port=read_port(table),
         hosts=read_hosts(table),
+        gateways=table.integer("gateways", 1, 1),
         durability=read_durability(table),
         slots=read_slots(table),
         preload=read_preload(table),
         limits=read_limits(table, table),
+        websockets=read_socket_limits(table),
     )
 
 

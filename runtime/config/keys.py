@@ -21,6 +21,7 @@ __all__ = [
 ROOST: Final = frozenset(
     {
         "durability",
+        "gateways",
         "grace_s",
         "hosts",
         "idle_s",
@@ -31,6 +32,7 @@ ROOST: Final = frozenset(
         "request_body",
         "slots",
         "value_bytes",
+        "websockets",
     }
 )
 """Keys of the `[roost]` table, and keywords of `Runtime`."""

@@ -5,7 +5,7 @@ one reader here, so that both are checked alike.
 """
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypedDict, cast
 
@@ -55,6 +55,7 @@ class Settings(TypedDict, total=False):
     """Settings as keyword arguments of `Runtime`; what is left out or None has its default."""
 
     hosts: int | None
+    gateways: int | None
     durability: Durability | None
     slots: int | None
     preload: Sequence[str] | None
@@ -68,6 +69,7 @@ class Settings(TypedDict, total=False):
     kv_cache_bytes: int | None
     idle_s: float | None
     grace_s: float | None
+    websockets: Mapping[str, object] | None
 
 
 def read_ip(table: Table) -> str:

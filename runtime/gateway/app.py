@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from runtime.gateway.exchange import Exchange, Sweep
 from runtime.gateway.failures import decline, fail, note, refuse
 from runtime.gateway.inbound import (
+    NO_WEBSOCKETS,
     SMALL_BODY,
     BodyStream,
     ClientDisconnected,
@@ -26,6 +27,7 @@ from runtime.gateway.inbound import (
 )
 from runtime.gateway.outbound import StreamFailed, discard, send_response
 from runtime.gateway.protocol import LOST
+from runtime.gateway.upgrade import check_handshake
 from workers import Response
 from workers.request import request_from_parts
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
     from runtime.gateway.inbound import Receive, Scope
     from runtime.gateway.outbound import Send
+    from runtime.gateway.sockets import Sockets
     from workers import Request
 
     Dispatch = Callable[[Request], Awaitable[Response]]
@@ -51,6 +54,7 @@ def build_app(  # noqa: C901  the sum of its closures, each of which is simple
     *,
     mode: Literal["dev", "serve"],
     max_body: int,
+    sockets: Sockets | None = None,
     access_log: AccessLogger | None = None,
     watch_every: float = 0.05,
 ) -> App:
@@ -60,7 +64,8 @@ def build_app(  # noqa: C901  the sum of its closures, each of which is simple
     503, others 500: with a page that shows everything in `dev`, with an incident id in `serve`. It is
     cancelled when the client leaves, which is noticed within two times `watch_every` seconds.
     `max_body` is in bytes; larger requests get 413. `access_log` is called as (method, target,
-    status, body bytes sent, seconds) after every request.
+    status, body bytes sent, seconds) after every request. `sockets` takes over the connections of
+    WebSockets; without it they are refused.
 
     Requests under `/cdn-cgi/` never reach the script, as on Cloudflare.
     """
@@ -71,7 +76,12 @@ def build_app(  # noqa: C901  the sum of its closures, each of which is simple
         if scope["path"].startswith(_RESERVED):
             raise Refused(404, f"{_RESERVED} is reserved; nothing is served at this path.")
         method: str = scope["method"]
-        exchange.url, headers, length, expects = read_head(scope, exchange.url, max_body)
+        exchange.url, headers, length, expects, upgrade = read_head(scope, exchange.url, max_body)
+        accept = ""
+        if upgrade:
+            if sockets is None:
+                raise Refused(501, NO_WEBSOCKETS)
+            accept = check_handshake(scope, sockets)
         content: bytes | BodyStream | None = None
         stream: BodyStream | None = None
         if 0 < length <= SMALL_BODY:
@@ -86,6 +96,11 @@ def build_app(  # noqa: C901  the sum of its closures, each of which is simple
                 "fetch() must return a workers.Response, "
                 f"not {type(response).__name__} (is a `return` missing?)."
             )
+        if sockets is not None and upgrade and response.web_socket is not None:
+            sockets.open(scope, response, accept)
+            exchange.status = 101
+            exchange.done = True
+            return
         if exchange.overflowed:
             await discard(response)
             raise Refused(413, too_large_text(max_body))

@@ -47,7 +47,7 @@ async def refuse(refusal: Refused, receive: Receive, send: Send, exchange: Excha
         except TimeoutError:
             return
 
-    close: RawHeaders = [(b"connection", b"close")]
+    close: RawHeaders = [(b"connection", b"close"), *refusal.headers]
     await send_text(send, exchange, refusal.status, text, extra=close, linger=linger)
 
 

@@ -39,10 +39,13 @@ _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 class Refused(Exception):  # noqa: N818  a decision, not a fault
     """A request the gateway answers by itself, with `status` and the plain text `text`."""
 
-    def __init__(self, status: int, text: str) -> None:
+    def __init__(
+        self, status: int, text: str, headers: list[tuple[bytes, bytes]] | None = None
+    ) -> None:
         super().__init__(text)
         self.status = status
         self.text = text
+        self.headers = headers or []
 
 
 class BodyTooLarge(ValueError):  # noqa: N818  named for what the script meets
@@ -118,13 +121,13 @@ def _origin(scheme: str, host: bytes | None) -> str | None:
 
 def read_head(
     scope: Scope, target: str, max_body: int
-) -> tuple[str, list[tuple[str, str]], int, bool]:
-    """The URL, the headers in their order, the body's length and whether it waits for a 100.
+) -> tuple[str, list[tuple[str, str]], int, bool, bool]:
+    """URL, headers in their order, the body's length, whether it waits for a 100, for an upgrade.
 
     The length is 0 when there is no body, `UNKNOWN_LENGTH` when it comes in chunks. A body sent
     along with GET or HEAD counts as none: a Request of these methods cannot carry one.
     Raises `Refused`: 400 for a request without exactly one well-formed Host or with an unusable
-    length, 413 for an announced body over `max_body` bytes, 501 for a WebSocket handshake.
+    length, 413 for an announced body over `max_body` bytes.
     """
     told: dict[bytes, bytes] = {}
     headers = []
@@ -139,12 +142,11 @@ def read_head(
     origin = _origin(scope["scheme"], told.get(b"host"))
     if origin is None:
         raise Refused(400, "The request's Host header is missing or not a host name.")
-    if told.get(b"upgrade", b"").lower() == b"websocket":
-        raise Refused(501, NO_WEBSOCKETS)
     length = _length(told, max_body)
     if scope["method"] in ("GET", "HEAD"):
         length = 0
-    return origin + target, headers, length, b"expect" in told
+    upgrade = told.get(b"upgrade", b"").lower() == b"websocket"
+    return origin + target, headers, length, b"expect" in told, upgrade
 
 
 def _length(told: dict[bytes, bytes], max_body: int) -> int:

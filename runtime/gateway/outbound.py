@@ -15,7 +15,6 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from runtime.gateway.inbound import NO_WEBSOCKETS, Refused
 from workers.body import take_content
 
 if TYPE_CHECKING:
@@ -108,13 +107,15 @@ async def send_response(
 ) -> None:
     """Send the whole response. `close`: the connection cannot be used again afterwards.
 
-    Raises ValueError or `Refused` before anything was sent, `StreamFailed` afterwards.
+    Raises ValueError before anything was sent, `StreamFailed` afterwards.
     """
     status = response.status
     content = take_content(response)
     try:
-        if status == 101 or getattr(response, "web_socket", None) is not None:
-            raise Refused(501, NO_WEBSOCKETS)
+        if status == 101 or response.web_socket is not None:
+            raise ValueError(
+                "fetch() returned a WebSocket, and the request did not ask for an upgrade."
+            )
         if not 200 <= status <= 599:
             raise ValueError(f"The response's status is {status}; it must be from 200 to 599.")
         headers = encode_headers(response, content, head=head)

@@ -11,9 +11,10 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import secrets
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import uvicorn
@@ -21,13 +22,16 @@ import uvloop
 import zmq
 
 from runtime import control
+from runtime.config.sockets import SocketLimits
 from runtime.directories import remove_run
 from runtime.gateway.access_log import AccessLog
 from runtime.gateway.app import build_app
 from runtime.gateway.protocol import Protocol
+from runtime.gateway.sockets import Sockets
 from runtime.host.process import ignore_terminal
 from runtime.roster import Roster
 from runtime.wire.caller import Caller, identity_of
+from runtime.wire.sockets import Census, census_path
 
 if TYPE_CHECKING:
     import socket
@@ -36,6 +40,9 @@ if TYPE_CHECKING:
     from workers import Request, Response
 
 _BACKLOG = 2048
+
+_CLOSE_SECONDS = 3.0
+"""How long clients of WebSockets have to answer when the gateway stops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,9 @@ class Gateway:
     """Seconds that requests under way have to end when the gateway stops."""
     quiet: bool
     """Whether only failures are logged."""
+    websockets: SocketLimits = field(default_factory=SocketLimits)
+    number: int = 0
+    """Which of the instance's gateways it is."""
 
 
 def run_gateway(gateway: Gateway, connection: socket.socket, supervisor: int) -> None:
@@ -58,6 +68,8 @@ def run_gateway(gateway: Gateway, connection: socket.socket, supervisor: int) ->
     ignore_terminal()
     if os.getppid() != supervisor:
         os._exit(1)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a descriptor a connection
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
@@ -74,8 +86,11 @@ async def _main(gateway: Gateway, connection: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     run = gateway.directories.run
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    name = identity_of("g", 0, secrets.token_bytes(8))
+    name = identity_of("g", gateway.number, secrets.token_bytes(8))
     caller = Caller(loop, Roster.open(gateway.directories.roster), run, context, name)
+
+    census = Census.create(census_path(run, gateway.number))
+    sockets = Sockets(caller, gateway.websockets, gateway.number, census)
 
     async def dispatch(request: Request) -> Response:
         response: Response = await caller.fetch(None, request)
@@ -85,7 +100,9 @@ async def _main(gateway: Gateway, connection: socket.socket) -> None:
         logging.WARNING
     )  # its comings and goings are ours to tell
     log = AccessLog(sys.stdout, quiet=gateway.quiet)
-    app = build_app(dispatch, mode=gateway.mode, max_body=gateway.max_body, access_log=log)
+    app = build_app(
+        dispatch, mode=gateway.mode, max_body=gateway.max_body, sockets=sockets, access_log=log
+    )
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -119,6 +136,7 @@ async def _main(gateway: Gateway, connection: socket.socket) -> None:
     control.say(connection, "up", name.decode())
     with contextlib.suppress(SystemExit, asyncio.CancelledError):
         await server._serve(sockets=[gateway.listener])  # noqa: SLF001  (serve() takes the signals)
+    await sockets.close(min(gateway.grace_s, _CLOSE_SECONDS))
     log.flush()
     caller.close()
     context.destroy(linger=0)

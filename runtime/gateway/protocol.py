@@ -9,21 +9,37 @@ reading, so that the loss itself shows at the next write.) Stateless beyond its 
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 if TYPE_CHECKING:
+    import asyncio
+
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 LOST = "roost.lost"
 """The key of a scope whose value is called, without arguments, when the connection is lost."""
 
 
+TAKE = "roost.take"
+"""The key of a scope whose value, called with a head and a protocol, hands the connection over."""
+
+
 class Protocol(HttpToolsProtocol):
     """For `uvicorn.Config(http=Protocol)`."""
 
     _cycles: tuple[RequestResponseCycle, ...] = ()
+    _data = b""
+    _early: bytes | None = None  # what came after an upgrade's head; None without an upgrade
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes of the client."""
+        self._data = data
+        super().data_received(data)
+        self._data = b""
 
     def on_headers_complete(self) -> None:
         """Parser callback: a request's head is complete."""
@@ -34,7 +50,43 @@ class Protocol(HttpToolsProtocol):
         )
 
     def _unsupported_upgrade_warning(self) -> None:
-        """The base would log two warnings for each; the application answers it, which is enough."""
+        """A request asks for an upgrade: read no further, until the application has decided.
+
+        (The base would log two warnings for each, and lose what follows the head.)
+        """
+        stopped = sys.exc_info()[1]
+        if self._get_upgrade() != b"websocket" or not isinstance(
+            stopped, httptools.HttpParserUpgrade
+        ):
+            return
+        self.transport.pause_reading()
+        self._early = self._data[stopped.args[0] :]
+        self.scope[TAKE] = self._hand_over  # type: ignore[literal-required]
+
+    def on_response_complete(self) -> None:
+        """Called when a response is complete: one that did not upgrade is the connection's last."""
+        super().on_response_complete()
+        if self._early is not None:
+            self.transport.close()
+
+    def _hand_over(self, head: bytes, protocol: asyncio.Protocol) -> None:
+        """Answer the upgrade and leave the connection to another protocol."""
+        early = self._early or b""
+        self._cycles = ()
+        self.connections.discard(self)
+        self._unset_keepalive_if_required()
+        self.cycle.response_started = self.cycle.response_complete = True
+        self.cycle.message_event.set()
+        transport = self.transport
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        if transport.is_closing():
+            protocol.connection_lost(None)
+            return
+        transport.write(head)
+        if early:
+            protocol.data_received(early)
+        transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone, or the connection was closed from here."""

@@ -23,6 +23,7 @@ from runtime.bindings import Env
 from runtime.host.context import DurableObjectAbort, DurableObjectContext, keep
 from runtime.host.flow import Flow
 from runtime.host.gates import InputGate, OutputGate
+from runtime.host.runs import RunCall
 from runtime.wire import messages as m
 from runtime.wire.codec import PLAIN, pack_error, pack_still
 from runtime.wire.items import GENERATORS, pieces
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from runtime.host.channel import Channel
     from runtime.host.entrypoint import Entrypoint
     from runtime.host.host import Host
+    from runtime.host.ledger import Ledger
+    from runtime.host.object_sockets import ObjectSockets, SocketEvent
     from runtime.ids import ObjectId
     from runtime.storage import Alarm, ObjectStorage
     from runtime.wire.codec import Frame
@@ -73,7 +76,7 @@ class Event(NamedTuple):
     """An event that waits in a mailbox."""
 
     ticket: Ticket
-    method: str
+    method: str | RunCall | SocketEvent
     args: tuple[Any, ...]
     kwargs: dict[str, Any] | None
 
@@ -148,7 +151,6 @@ class Activation:
     """See the module's text. Belongs to its host's loop."""
 
     __slots__ = (
-        "_instance",
         "_kept",
         "_mailbox",
         "_methods",
@@ -161,8 +163,11 @@ class Activation:
         "gate",
         "host",
         "id",
+        "instance",
+        "ledger",
         "output",
         "reset_by",
+        "sockets",
         "storage",
         "touched",
     )
@@ -179,10 +184,13 @@ class Activation:
         self.reset_by: ObjectReset | None = None
         self.touched = 0.0
         self.storage: ObjectStorage = host.storage_for(self)
+        self.ledger: Ledger | None = None
+        """What it remembers of items, once it was given any."""
         self.env = Env(host.bindings, self, self.confirm)
         self.context = DurableObjectContext(self)
-        self._instance: DurableObject | None = None
-        self._methods: dict[str, Callable[..., Any]] = {}
+        self.instance: DurableObject | None = None
+        self.sockets: ObjectSockets | None = None
+        self._methods: dict[str | SocketEvent, Callable[..., Any]] = {}
         self._mailbox: deque[Event] = deque()
         self._running: dict[Ticket, asyncio.Task[None]] = {}
         self._kept: set[asyncio.Future[Any]] = set()
@@ -190,7 +198,11 @@ class Activation:
     # --- events in -------------------------------------------------------------------------------
 
     def deliver(
-        self, ticket: Ticket, method: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None
+        self,
+        ticket: Ticket,
+        method: str | RunCall | SocketEvent,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
     ) -> None:
         """Take an event: start it now, or keep it until the input gate opens."""
         if self.gate.locks > 0 or self.reset_by is not None or self._mailbox:
@@ -199,7 +211,7 @@ class Activation:
         if len(self._running) >= self.host.limits.mailbox:
             self._turn_away(ticket)
             return
-        function = self._methods.get(method)
+        function = self._methods.get(method) if type(method) is str else None
         if function is None:
             try:
                 function = self._find(method)
@@ -237,12 +249,16 @@ class Activation:
         if incoming is not None:
             incoming.close()
 
-    def _find(self, name: str) -> Callable[..., Any]:
+    def _find(self, name: str | RunCall | SocketEvent) -> Callable[..., Any]:
         """Return the instance's method of a name, making the instance if there is none."""
-        if self._instance is None:
+        if isinstance(name, RunCall):
+            return name.of_object(self, self._methods.get(name.method) or self._find(name.method))
+        if self.instance is None:
             self._construct()
-        check_method(type(self._instance), name)
-        bound: Callable[..., Any] = getattr(self._instance, name)
+        if not isinstance(name, str):
+            return partial(self.host.sockets.run, self, name)
+        check_method(type(self.instance), name)
+        bound: Callable[..., Any] = getattr(self.instance, name)
         if name in {"fetch", "alarm"}:
             bound = relaxed(bound)
         self._methods[name] = bound
@@ -266,7 +282,7 @@ class Activation:
             with suppress(Exception):  # a type may forbid attributes
                 error.durable_object_reset = True  # type: ignore[attr-defined]
             raise error
-        self._instance = construction.instance
+        self.instance = construction.instance
 
     def take_mail(self) -> None:
         """Start what waits in the mailbox, as far as the input gate lets it."""
@@ -299,17 +315,17 @@ class Activation:
             if self.output.open:
                 channel.post((m.RESULT, call, value))
             else:
-                self._say(Answer(channel, (m.RESULT, call, value), ()))
+                self.say(Answer(channel, (m.RESULT, call, value), ()))
         elif type(value) in GENERATORS:
             number = Flow(self, pieces(value)).start(channel)
-            self._say(Answer(channel, (m.ITEMS, call, number), ()))
+            self.say(Answer(channel, (m.ITEMS, call, number), ()))
         else:
             try:
                 data, frames = pack_still(value, channel.shelf)
             except TypeError as error:
                 self._fail(ticket, error)
                 return
-            self._say(Answer(channel, (m.RESULT_PACKED, call, data, len(frames)), frames))
+            self.say(Answer(channel, (m.RESULT_PACKED, call, data, len(frames)), frames))
 
     def _answer_fetch(self, ticket: Ticket, value: Any) -> None:
         channel = ticket[0]
@@ -318,7 +334,7 @@ class Activation:
         except Exception as error:
             self._fail(ticket, error)
         else:
-            self._say(Answer(channel, message, ()))
+            self.say(Answer(channel, message, ()))
 
     def failed(self, ticket: Ticket, error: BaseException) -> None:
         """Send the exception that an event raised, or what ended the instance."""
@@ -347,7 +363,8 @@ class Activation:
         del ticket[0].under_way[ticket[1]]
         self.host.waiting -= 1
 
-    def _say(self, said: Said) -> None:
+    def say(self, said: Said) -> None:
+        """Let something out, as soon as what was written before it is durable."""
         if self.output.open:
             said.leave()
         elif self.reset_by is None:
@@ -362,7 +379,7 @@ class Activation:
         if self.output.open:
             return None
         confirmation = Confirmation(self.host.loop.create_future())
-        self._say(confirmation)
+        self.say(confirmation)
         return confirmation.future
 
     def wait_until(self, awaitable: Awaitable[object]) -> None:
@@ -379,7 +396,7 @@ class Activation:
     ) -> Reply:
         """Call another object (or this one) in this object's name, behind its output gate."""
         outgoing = Outgoing(*self.host.caller.prepare(target, method, args, kwargs, timeout))
-        self._say(outgoing)
+        self.say(outgoing)
         return outgoing.reply
 
     submit = call
@@ -387,7 +404,7 @@ class Activation:
     def fetch(self, target: Target | None, request: Request) -> Reply:
         """Send a request to another object in this object's name, behind its output gate."""
         reply, message = self.host.caller.prepare_fetch(target, request)
-        self._say(Outgoing(reply, message, ()))
+        self.say(Outgoing(reply, message, ()))
         return reply
 
     def alone(self, body: Callable[[], Awaitable[T]]) -> Awaitable[T]:
@@ -396,7 +413,7 @@ class Activation:
 
     def can_alarm(self) -> bool:
         """Whether the class has an alarm(); not looked at before the instance is there."""
-        return self._instance is None or callable(getattr(self._instance, "alarm", None))
+        return self.instance is None or callable(getattr(self.instance, "alarm", None))
 
     def alarm_set(self, alarm: Alarm | None) -> None:
         """Take note that the object's alarm is durably set, or deleted."""
@@ -433,6 +450,7 @@ class Activation:
             or self.gate.locks
             or not self.output.open
             or self.context.critical
+            or (self.sockets is not None and self.sockets.held)
         )
 
     def reset(self, error: ObjectReset) -> None:
@@ -460,6 +478,7 @@ class Activation:
             self._fail(event.ticket, error)
         self.context.end()
         self.gate.broken()
+        self.host.sockets.ended(self)
         if not flying:
             self.host.catalog.replace(self)
 
@@ -497,17 +516,17 @@ class _Construction:
         pass
 
 
-def relaxed(fetch: Callable[..., Any]) -> Callable[..., Any]:
+def relaxed(handler: Callable[..., Any]) -> Callable[..., Any]:
     """Let `fetch(self)` and `alarm(self)` be called with what they leave out, as the original does."""
-    function = getattr(fetch, "__func__", None)
+    function = getattr(handler, "__func__", None)
     if function is not None and _takes_only_self(function):
-        return lambda *_: fetch()
-    return fetch
+        return lambda *_: handler()
+    return handler
 
 
 @lru_cache(maxsize=256)
 def _takes_only_self(function: Callable[..., Any]) -> bool:
-    """Whether a method has no parameter for a request. Looked up once: it takes 10 µs."""
+    """Whether a method has no parameter beside `self`. Looked up once: it takes 10 µs."""
     parameters = inspect.signature(function).parameters.values()
     return sum(p.kind is not inspect.Parameter.KEYWORD_ONLY for p in parameters) == 1
 
@@ -539,6 +558,11 @@ def response_message(
         raise TypeError(f"{where} must return a Response, and returned {type(value).__name__}")
     status, text, headers = int(value.status), str(value.status_text), value.headers.raw().copy()
     content: Any = take_content(value)
+    if value.web_socket is not None:
+        incoming.close()
+        protocol = value.headers.get("sec-websocket-protocol")
+        offer = owner.host.sockets.offer(value.web_socket, owner, protocol)
+        return (m.UPGRADE, call, status, text, headers, None, offer)
     if content is None or type(content) is bytes:
         incoming.close()
     else:

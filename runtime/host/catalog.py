@@ -15,6 +15,8 @@ from runtime.host.activation import Activation
 from runtime.ids import ObjectId
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from runtime.host.host import Host
     from runtime.wire.messages import Target
 
@@ -34,6 +36,9 @@ class Catalog:
     def __len__(self) -> int:
         return len(self._live)
 
+    def __iter__(self) -> Iterator[Activation]:
+        return iter(self._live.values())
+
     def get(self, raw: bytes) -> Activation | None:
         """Return the activation of an id, if it is live."""
         activation = self._live.get(raw)
@@ -48,6 +53,7 @@ class Catalog:
         activation.touched = self._now
         self._live[raw] = activation
         self._idle.append((self._now + self._idle_s, activation))
+        self._host.sockets.waking(activation)
         return activation
 
     def drop(self, activation: Activation) -> None:

@@ -78,6 +78,11 @@ class Channel:
         if frames:
             self._frames.extend(frames)
 
+    @property
+    def last(self) -> Message | None:
+        """The last message, while it has not left."""
+        return self._out[-1] if self._out else None
+
     def flush(self) -> None:
         """Send what has gathered. Raises LookupError when the caller is gone."""
         out, frames = self._out, self._frames

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from runtime.host.socket_context import SocketContext
 from workers.errors import ObjectReset
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class _Section:
 _section: ContextVar[_Section | None] = ContextVar("_section", default=None)
 
 
-class DurableObjectContext:
+class DurableObjectContext(SocketContext):
     """The `ctx` of an object."""
 
     __slots__ = ("_activation", "_outermost", "_sections")
@@ -190,8 +191,11 @@ class DurableObjectContext:
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(
-            f"ctx.{name} does not exist; ctx has id, storage, waitUntil, blockConcurrencyWhile "
-            "and abort"
+            f"ctx.{name} does not exist; ctx has id, storage, waitUntil, blockConcurrencyWhile, "
+            "abort, and for WebSockets acceptWebSocket, getWebSockets, getTags, broadcast, "
+            "setWebSocketAutoResponse, getWebSocketAutoResponse, "
+            "getWebSocketAutoResponseTimestamp, setHibernatableWebSocketEventTimeout and "
+            "getHibernatableWebSocketEventTimeout"
         )
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from runtime.host.activation import Ticket
     from runtime.host.host import Host
+    from runtime.host.runs import RunCall
     from runtime.wire.link import Reply
     from runtime.wire.messages import Target
     from workers import Request
@@ -47,7 +48,11 @@ class Entrypoint:
         self.event = self
 
     def deliver(
-        self, ticket: Ticket, method: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None
+        self,
+        ticket: Ticket,
+        method: str | RunCall,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
     ) -> None:
         """Run a call."""
         if len(self._running) >= self.host.limits.mailbox:
@@ -55,8 +60,10 @@ class Entrypoint:
             return
         self.host.stage.run(self, ticket, self._start, (method, args, kwargs or {}), None)
 
-    def _start(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _start(self, method: str | RunCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Make the instance and call its method; user code, both of them."""
+        if not isinstance(method, str):
+            return method.of_host(self.host)
         cls = self.host.script.entrypoint
         if cls is None:
             raise ScriptError(

@@ -91,6 +91,12 @@ class OutputGate(Generic[T]):
         if self._next is None:
             self._next = []
 
+    @property
+    def last(self) -> T | None:
+        """What was held last, if it still waits."""
+        waiting = self._next if self._next is not None else self._flying
+        return waiting[-1] if waiting else None
+
     def hold(self, said: T) -> None:
         """Keep something that was said. Only while the gate is not open."""
         waiting = self._next if self._next is not None else self._flying

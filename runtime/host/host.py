@@ -16,7 +16,7 @@ from asyncio.tasks import _enter_task, _leave_task, current_task
 from collections import deque
 from contextvars import copy_context
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from runtime.host.activation import Incoming
 from runtime.host.alarms import Alarms
@@ -24,7 +24,9 @@ from runtime.host.catalog import Catalog
 from runtime.host.channel import Channel, LocalExit, RouterExit
 from runtime.host.commits import Commits
 from runtime.host.entrypoint import Entrypoint
+from runtime.host.runs import Functions, RunCall
 from runtime.host.slots import Slots
+from runtime.host.sockets import HostSockets
 from runtime.host.turns import Stage
 from runtime.wire import messages as m
 from runtime.wire.codec import decode, pack, pack_error, unpack
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from runtime.bindings import Bindings
     from runtime.host.activation import Activation
     from runtime.host.activation import Event as Mail
+    from runtime.host.object_sockets import SocketEvent
     from runtime.host.script import Script
     from runtime.roster import Roster
     from runtime.storage import ObjectStorage
@@ -53,6 +56,8 @@ if TYPE_CHECKING:
     from workers.current import Event
 
 _log = logging.getLogger("roost.host")
+
+_SOCKETS: Final = frozenset({m.SAID, m.ATTACH, m.ADOPT, m.STAMPS})
 
 LANE: Final = b"+"
 """Stands in the names of a process' further connections, those of its blocking calls."""
@@ -87,6 +92,7 @@ class Host:
         self.limits = config.limits
         self.stage = Stage(loop, self._settle)
         self.commits = Commits(loop)
+        self.sockets = HostSockets(self, caller.run)
         self.catalog = Catalog(self, config.limits.idle_s)
         self.entrypoint = Entrypoint(self)
         self.waiting = 0
@@ -96,6 +102,7 @@ class Host:
         self.calls = 0
         self.on_sent: Callable[[], None] = lambda: None
         """Called after messages were sent; the listener looks again then."""
+        self.functions = Functions(caller.run)
         self._slots = Slots(data, roster.slots, roster.hosts, config)
         self.alarms = Alarms(self, self._slots)
         self._router = router
@@ -111,7 +118,7 @@ class Host:
         self._telling_later = False
         self._plain = copy_context()
         local_exit = LocalExit()
-        self._local = Channel(self, local_exit, is_peer=True)
+        self.local = Channel(self, local_exit, is_peer=True)
         self._own_link = local_exit.link = caller.carry(self)
         self._settle_until = 0
 
@@ -119,7 +126,7 @@ class Host:
 
     def send(self, batch: Batch, frames: list[Frame]) -> None:
         """Take a batch from this host to itself (the carrier of its own link)."""
-        self._take(self._local, batch, frames)
+        self._take(self.local, batch, frames)
         if self._flushing:  # at work already
             self._work_later()
         else:
@@ -186,6 +193,7 @@ class Host:
             if hello[1] == m.VERSION:
                 self._channels[identity] = channel
                 channel.post((m.WELCOME, 0))
+                self.sockets.greeted(identity, channel)
                 return channel
             self._strangers[identity] = channel
         error = WireError(
@@ -207,6 +215,7 @@ class Host:
         channel.streams.lost(RuntimeClosed("the caller is gone"))
         for cancel in list(channel.under_way.values()):
             cancel()
+        self.sockets.gone(channel)
 
     # --- work ------------------------------------------------------------------------------------
 
@@ -236,8 +245,8 @@ class Host:
                     kind = message[0]
                     if kind == m.CALL:
                         _, call, target, method, args, kwargs = message
-                        self._deliver(channel, call, target, method, args, kwargs)
-                    elif kind == m.CALL_PACKED:
+                        self.deliver(channel, call, target, method, args, kwargs)
+                    elif kind in m.PACKED:
                         own = frames[at : at + message[5]]
                         at += message[5]
                         self._deliver_packed(channel, message, own)
@@ -284,16 +293,17 @@ class Host:
         if ready:
             self._work_later()
 
-    def _deliver(
+    def deliver(
         self,
         channel: Channel,
         call: int,
         target: Any,
-        method: str,
+        method: str | RunCall | SocketEvent,
         args: tuple[Any, ...],
-        kwargs: dict[str, Any] | None,
+        kwargs: dict[str, Any] | None = None,
         incoming: Incoming | None = None,
     ) -> None:
+        """Deliver a call to whom it is for."""
         self.calls += 1
         if self.closed or (self.leaving and not channel.is_peer):
             if incoming is not None:
@@ -302,7 +312,8 @@ class Host:
             return
         ticket = (channel, call, incoming)
         if target is None:
-            self.entrypoint.deliver(ticket, method, args, kwargs)
+            # What happens to a socket always has an object.
+            self.entrypoint.deliver(ticket, cast("str | RunCall", method), args, kwargs)
             return
         activation = self.catalog.get(target[1])
         if activation is None:
@@ -319,7 +330,7 @@ class Host:
         """Take an event that has waited for an activation which ended without it."""
         (channel, call, incoming), method, args, kwargs = mail
         self.calls -= 1  # it was counted when it came
-        self._deliver(channel, call, target, method, args, kwargs, incoming)
+        self.deliver(channel, call, target, method, args, kwargs, incoming)
 
     def _activate(self, target: Target) -> Activation:
         if target[0] not in self.script.objects:
@@ -332,7 +343,7 @@ class Host:
             channel.post((m.REFUSED, call))  # unread: its large buffers are for the next host
             return
         try:
-            args, kwargs = unpack(data, frames)
+            values = unpack(data, frames)
         except BaseException as cause:  # their types may not be importable here
             what = describe(target, method)
             error = TypeError(f"the arguments of {what} cannot be read in its host: {cause}")
@@ -340,7 +351,10 @@ class Host:
             raw = None if target is None else target[1]
             channel.post((m.ERROR, call, pack_error(error, raw)))
         else:
-            self._deliver(channel, call, target, method, args, kwargs)
+            if message[0] == m.RUN:
+                self.deliver(channel, call, target, RunCall(method, values), (), None)
+            else:
+                self.deliver(channel, call, target, method, *values)
 
     def _other(self, channel: Channel, kind: int, message: Message) -> None:
         if kind == m.FETCH:
@@ -350,7 +364,9 @@ class Host:
                 return
             inflow = channel.streams.receive(body) if isinstance(body, int) else None
             request = request_from_parts(method, url, headers, inflow or body)
-            self._deliver(channel, call, target, "fetch", (request,), None, Incoming(inflow))
+            self.deliver(channel, call, target, "fetch", (request,), None, Incoming(inflow))
+        elif kind in _SOCKETS:
+            self.sockets.handle(channel, message)
         elif kind == m.OBJECTS:
             self._list_objects(channel, message)
         elif kind == m.CANCEL:
@@ -397,7 +413,7 @@ class Host:
         while self._to_flush:
             channels, self._to_flush = self._to_flush, []
             for channel in channels:
-                sent = sent or channel is not self._local
+                sent = sent or channel is not self.local
                 try:
                     channel.flush()
                 except LookupError as gone:
@@ -440,6 +456,7 @@ class Host:
     def tick(self) -> None:
         """Evict what is idle and show a sign of life; once a second."""
         self.catalog.tick(time.monotonic())
+        self.caller.shelf.trim()
         self._tell(time.monotonic_ns())
         self.alarms.tick()
 

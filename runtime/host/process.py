@@ -130,6 +130,7 @@ async def _main(
                 elif verb == "gone":
                     host.gone(text.encode())
                 elif verb == "leave":
+                    _close_outgoing()
                     host.leaving = True
                     _tell_idle(host, connection, loop, was=None)
                 elif verb == "stop" and not stopped.done():
@@ -166,6 +167,13 @@ def _tell_idle(
     if idle is not was:
         control.say(connection, "idle" if idle else "busy")
     loop.call_later(_LOOK_SECONDS, lambda: _tell_idle(host, connection, loop, was=idle))
+
+
+def _close_outgoing() -> None:
+    """Close the WebSockets that the script has opened, if it has opened any."""
+    outgoing = sys.modules.get("workers.outgoing")
+    if outgoing is not None:
+        outgoing.close_all()
 
 
 def _nothing() -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runtime.host.js import provide_js
 from workers import DurableObject, WorkerEntrypoint
 from workers.errors import ScriptError
 
@@ -38,6 +39,7 @@ class Script:
 
 def load_script(config: Config, pickled: bytes | None) -> Script:
     """Load what the configuration names. Raises ScriptError, saying what is wrong and where."""
+    provide_js()
     if pickled is not None:
         return _from_pickle(pickled)
     if config.main is None:

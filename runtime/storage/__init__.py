@@ -5,9 +5,10 @@ from runtime.storage.group import CommitGroup, Round
 from runtime.storage.object_files import ObjectFiles
 from runtime.storage.object_storage import ObjectStorage
 from runtime.storage.slot_file import DueAlarm, ObjectRecord, SlotFile
-from runtime.storage.write_set import Change
+from runtime.storage.write_set import RECORDS, Change
 
 __all__ = [
+    "RECORDS",
     "Alarm",
     "AlarmInfo",
     "Change",

@@ -54,7 +54,9 @@ _PUT: Final = (
     "INSERT INTO _cf_KV VALUES(?, ?) ON CONFLICT(key) DO UPDATE SET value = excluded.value"
 )
 _DELETE: Final = "DELETE FROM _cf_KV WHERE key = ?"
-_WIPE: Final = "DELETE FROM _cf_KV"
+_WIPE: Final = "DELETE FROM _cf_KV WHERE key < x'ff'"  # records stay
+_HAS_ENTRIES: Final = "SELECT 1 FROM _cf_KV WHERE key < x'ff' LIMIT 1"
+_HAS_RECORDS: Final = "SELECT 1 FROM _cf_KV WHERE key >= x'ff' LIMIT 1"
 _GET_FACT: Final = "SELECT value FROM _cf_METADATA WHERE key = ?"
 _SET_FACT: Final = "INSERT OR REPLACE INTO _cf_METADATA VALUES(?, ?)"
 # Virtual tables first: they take their shadow tables with them.
@@ -154,7 +156,7 @@ class ObjectFile(WalFile):
     # --- the transaction -------------------------------------------------------------------------
 
     def found(self, entries: Iterable[tuple[bytes, bytes]], alarm: int | None) -> None:
-        """Begin a transaction that makes this file the home of the object's entries."""
+        """Begin a transaction that makes this file the home of the object's entries and records."""
         self._sound()
         try:
             self._cursor.execute("BEGIN IMMEDIATE; " + _SCHEMA)
@@ -194,7 +196,7 @@ class ObjectFile(WalFile):
             raise self._unwritable(cause) from cause
 
     def apply(self, change: Change) -> None:
-        """Put the changes of the object's entries into the transaction."""
+        """Put the changes of the object's entries and records into the transaction."""
         self.begin()
         try:
             if change.wipe:
@@ -203,6 +205,11 @@ class ObjectFile(WalFile):
                 self._cursor.executemany(_DELETE, [(key,) for _, key in change.deletes])
             if change.puts:
                 self._cursor.executemany(_PUT, [row[1:] for row in sorted(change.puts)])
+            for _, key, value in change.records:
+                if value is None:
+                    self._cursor.execute(_DELETE, (key,))
+                else:
+                    self._cursor.execute(_PUT, (key, value))
         except apsw.Error as cause:
             raise self._unwritable(cause) from cause
 
@@ -284,13 +291,22 @@ class ObjectFile(WalFile):
 
     @property
     def hollow(self) -> bool:
-        """Whether nothing is kept here: no entries, no tables."""
+        """Whether the script keeps nothing here: no entries, no tables."""
         self._sound()
         try:
             return (
                 self._cursor.execute(_COUNT).get == _TABLES
-                and self._cursor.execute("SELECT 1 FROM _cf_KV LIMIT 1").get is None
+                and self._cursor.execute(_HAS_ENTRIES).get is None
             )
+        except apsw.Error as cause:
+            raise self._unreadable(cause) from cause
+
+    @property
+    def has_records(self) -> bool:
+        """Whether the engine keeps something here, which outlives what the script keeps."""
+        self._sound()
+        try:
+            return self._cursor.execute(_HAS_RECORDS).get is not None
         except apsw.Error as cause:
             raise self._unreadable(cause) from cause
 

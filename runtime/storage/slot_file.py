@@ -85,7 +85,8 @@ _PUT: Final = (
     "ON CONFLICT(object_id, key) DO UPDATE SET value = excluded.value"
 )
 _DELETE: Final = "DELETE FROM entries WHERE object_id = ? AND key = ?"
-_WIPE: Final = "DELETE FROM entries WHERE object_id = ?"
+_WIPE: Final = "DELETE FROM entries WHERE object_id = ? AND key < x'ff'"  # records stay
+_CLEAR: Final = "DELETE FROM entries WHERE object_id = ?"
 _REGISTER: Final = (
     "INSERT INTO objects VALUES(?, ?, ?, ?) ON CONFLICT(object_id) "
     "DO UPDATE SET name = excluded.name WHERE name IS NULL AND excluded.name IS NOT NULL"
@@ -269,6 +270,7 @@ class SlotFile(WalFile):
 
 def _statements(changes: Iterable[Change], now: float) -> list[tuple[str, list[Any]]]:
     """Return the statements that make the changes, in order, each with its rows."""
+    moved: list[tuple[bytes]] = []
     wipes: list[tuple[bytes]] = []
     forgets: list[tuple[bytes]] = []
     registers: list[tuple[bytes, str, str | None, float]] = []
@@ -277,6 +279,8 @@ def _statements(changes: Iterable[Change], now: float) -> list[tuple[str, list[A
     alarms: list[tuple[bytes, int, int, int]] = []
     silenced: list[tuple[bytes]] = []
     for change in changes:
+        if change.moved:
+            moved.append((change.object_id,))
         if change.wipe:
             wipes.append((change.object_id,))
         if change.forget:
@@ -291,8 +295,14 @@ def _statements(changes: Iterable[Change], now: float) -> list[tuple[str, list[A
             registers.append((change.object_id, change.class_name, change.name, now))
         deletes += change.deletes
         puts += change.puts
+        for raw, key, value in change.records:
+            if value is None:
+                deletes.append((raw, key))
+            else:
+                puts.append((raw, key, value))
     puts.sort()
     statements: list[tuple[str, list[Any]]] = [
+        (_CLEAR, moved),
         (_WIPE, wipes),
         (_FORGET, forgets),
         (_REGISTER, registers),

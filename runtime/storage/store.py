@@ -3,8 +3,8 @@
 The entries of an object of a SQLite class move from the slot file to a file of its own when it first
 uses SQL. From then on a commit has two parts. First the slot file: the object's place in the
 register and, if it comes no later than the one there, its alarm. Then the own file: entries, tables,
-and the alarm's true time, in one transaction. What the slot file has too much after that (the
-entries that moved, a later alarm, a deleted object) is *owed*, and paid by a later commit. So
+the engine's records and the alarm's true time, in one transaction. What the slot file has too much
+after that (what moved, a later alarm, a deleted object) is *owed*, and paid by a later commit. So
 whatever a kill cuts off, no entry is lost, none is there twice, and no alarm is missed: an early
 one is compared with the own file before it rings.
 
@@ -24,11 +24,19 @@ from typing import TYPE_CHECKING, Any, Final
 from runtime.storage.alarm import Alarm
 from runtime.storage.sql import FATAL
 from runtime.storage.values import reveal, unpack
-from runtime.storage.write_set import ABSENT, KEEP, UNKNOWN, WriteSet, merge
+from runtime.storage.write_set import (
+    ABSENT,
+    KEEP,
+    RECORDS,
+    RECORDS_END,
+    UNKNOWN,
+    WriteSet,
+    merge,
+)
 from workers.errors import ObjectReset, SqlError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator, Iterator
+    from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 
     import apsw
 
@@ -60,8 +68,8 @@ _NO_SQL: Final = (
 class _Debt:
     """What is to be undone or freed, once the own file's commit is durable."""
 
-    wipe: bool = False
-    """The slot file's entries: they moved."""
+    moved: bool = False
+    """The slot file's entries and records: they moved."""
     alarm: Alarm | Mark | None = KEEP
     """The slot file's alarm, which is earlier than the true one."""
     forget: bool = False
@@ -299,11 +307,16 @@ class Store:
         if self._homed is None:
             self._homed = home is not None
             # A kill may have come between the move and the end of what was moved.
-            if home is not None and next(self.file.scan(self._id.raw, limit=1), None) is not None:
-                self._owed = _Debt(wipe=True)
+            if home is not None and self._left_behind():
+                self._owed = _Debt(moved=True)
         elif home is None:
             raise StorageError(f"the file of object {self._id} has lost its transaction")
         return home
+
+    def _left_behind(self) -> bool:
+        """Whether the slot file has something of the object's entries or records."""
+        with closing(self.file.scan(self._id.raw, end=RECORDS_END, limit=1)) as rows:
+            return next(rows, None) is not None
 
     def database(self) -> ObjectFile:
         """Return the object's own file; from now on its entries are there.
@@ -319,8 +332,9 @@ class Store:
             raw, empty = self._id.raw, self._writes.hollow
             home = self._files.make(self._slot, raw)
             alarm = None if empty else self.file.alarm(raw)
+            start = RECORDS if empty else b""
             home.found(
-                () if empty else self.file.scan(raw), None if alarm is None else alarm.scheduled
+                self.file.scan(raw, start, RECORDS_END), None if alarm is None else alarm.scheduled
             )
             self._homed = self._moving = True
         return home
@@ -381,6 +395,43 @@ class Store:
         """Whether the object was reset: what it had not committed is void, and this has no use."""
         return self._failed
 
+    @property
+    def is_dirty(self) -> bool:
+        """Whether something was written that no change has taken: entries, the alarm, or SQL."""
+        if self._writes.dirty or not self._homed:
+            return self._writes.dirty
+        assert self._files is not None
+        home = self._files.peek(self._slot, self._id.raw)  # a closed one is in no transaction
+        return home is not None and home.in_transaction
+
+    @property
+    def changes_taken(self) -> int:
+        """How many changes were taken. If neither this nor `is_dirty` changes, nothing was written."""
+        return self._writes.sequence
+
+    def records(self) -> Sequence[tuple[bytes, bytes]]:
+        """Return the engine's records of this object, from its file: (key, value), in key order.
+
+        Those that were written and not yet committed are not among them.
+        """
+        self.check()
+        home = self._home()
+        if home is None:
+            return [*self.file.scan(self._id.raw, RECORDS, RECORDS_END)]
+        return [*home.scan(RECORDS, RECORDS_END, reverse=False, limit=None)]
+
+    def record(self, key: bytes, value: Callable[[], bytes] | None) -> None:
+        """Write a record with this turn's writes, or delete it; `key` begins with RECORDS.
+
+        `value` is called when the change is taken, so that a record that grows is made once.
+        Raises RuntimeError within a transaction, which would not undo it. Events never are within
+        one: they go on through the input gate, which `transaction()` keeps closed to its end.
+        """
+        if self._writes.undo:
+            raise RuntimeError("a record cannot be written within a transaction")
+        self.begin_write()
+        self._writes.records[key] = value
+
     def take_changes(self) -> Change | None:
         """Hand over what was written since the last call, for commit; None if there is nothing.
 
@@ -399,8 +450,11 @@ class Store:
         change = self._writes.take(more=home.in_transaction or paid is not _NO_DEBT)
         if change is None:
             return None
-        due = _Debt(wipe=self._moving)
+        due = _Debt(moved=self._moving)
+        wrote = home.in_transaction or change.alarm is not KEEP
         if change.wipe or change.puts or change.deletes:
+            wrote = True
+        if wrote or change.records:
             home.apply(change)
         alarm = paid.alarm
         if change.alarm is not KEEP:
@@ -417,20 +471,22 @@ class Store:
             due.shrink = True
             due.forget = change.alarm is None and home.hollow
         written = home.in_transaction
-        forget = paid.forget and not written
+        forget = paid.forget and not wrote
         if forget:
             self._writes.forgotten()
         self._moving = False
         self._incurred = due
         self._freeing = paid.shrink
         return change._replace(
-            register=change.register and written,
-            wipe=paid.wipe,
+            register=change.register and wrote,
+            wipe=False,
             puts=(),
             deletes=(),
+            records=(),
             forget=forget,
             alarm=alarm,
             home=home if written else None,
+            moved=paid.moved,
         )
 
     def committed(self, change: Change) -> None:
@@ -460,7 +516,7 @@ class Store:
             due.shrink = True
             return
         try:
-            if due == _NO_DEBT and home.hollow and not self._writes.dirty:
+            if due == _NO_DEBT and home.hollow and not home.has_records and not self._writes.dirty:
                 assert self._files is not None
                 self._files.remove(self._slot, self._id.raw)
                 self._homed = False

@@ -18,14 +18,25 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from runtime.storage.values import Packed, pack
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from runtime.ids import ObjectId
     from runtime.storage.alarm import Alarm
     from runtime.storage.arguments import KeyRange
     from runtime.storage.object_file import ObjectFile
 
-__all__ = ["ABSENT", "CACHE_BYTES", "KEEP", "UNKNOWN", "Change", "Mark", "WriteSet", "merge"]
+__all__ = [
+    "ABSENT",
+    "CACHE_BYTES",
+    "KEEP",
+    "RECORDS",
+    "RECORDS_END",
+    "UNKNOWN",
+    "Change",
+    "Mark",
+    "WriteSet",
+    "merge",
+]
 
 CACHE_BYTES: Final = 1 << 20
 """How much memory the clean keys of one object may take, about."""
@@ -45,6 +56,16 @@ class Mark:
     def __repr__(self) -> str:
         return self._name
 
+
+RECORDS: Final = b"\xff"
+"""Begins the keys of records: entries that the engine keeps for an object, beside its own.
+
+No script sees them, because UTF-8 text has no such byte and `list()` ends before it; deleteAll()
+leaves them. They commit with the object's writes, in one transaction,
+so they are always where its entries are.
+"""
+RECORDS_END: Final = b"\xff\xff"
+"""Comes after the keys of all records: none goes on with such a byte again."""
 
 ABSENT: Final = Mark("ABSENT")
 """The key is known not to exist."""
@@ -76,12 +97,16 @@ class Change(NamedTuple):
     """The change's number among those of its activation."""
     keys: Collection[str] = ()
     """The keys of puts and deletes."""
+    records: Collection[tuple[bytes, bytes, bytes | None]] = ()
+    """(object id, record's key, value, or None to delete it): the engine's own; see RECORDS."""
     forget: bool = False
     """Whether nothing of the object is left, so that it leaves the register."""
     alarm: Alarm | Mark | None = KEEP
     """The object's alarm from now on, None for none, or KEEP."""
     home: ObjectFile | None = None
     """The object's own file, if its entries are there: it commits after the slot file."""
+    moved: bool = False
+    """Whether what the slot file has of the entries goes, records too: the own file has all."""
 
 
 class WriteSet:
@@ -93,13 +118,14 @@ class WriteSet:
         "_hollow",
         "_id",
         "_registered",
-        "_sequence",
         "_trim_at",
         "_unsynced",
         "alarm",
         "alarm_set",
         "known",
         "pending",
+        "records",
+        "sequence",
         "undo",
         "wiped",
     )
@@ -108,6 +134,10 @@ class WriteSet:
     """The newest state of each key in memory."""
     pending: dict[str, Any]
     """What was written since the last change was taken."""
+    records: dict[bytes, Callable[[], bytes] | None]
+    """Records to be written with it; their values are asked for when the change is taken."""
+    sequence: int
+    """How many changes were taken."""
     wiped: bool
     """Whether the change that is gathering begins with a wipe."""
     alarm: Alarm | Mark | None
@@ -122,13 +152,14 @@ class WriteSet:
         self._class_name = class_name
         self.known = {}
         self.pending = {}
+        self.records = {}
         self.wiped = False
         self.alarm = UNKNOWN
         self.alarm_set = False
         self.undo = []
         self._unsynced: dict[str, int] = {}  # the last change that has the key
         self._hollow: int | None = None  # the last change with a wipe that the file may lack
-        self._sequence = 0
+        self.sequence = 0
         self._registered = False
         self._entered = 0  # an upper bound of the bytes in `known`, without what is pending
         self._trim_at = CACHE_BYTES
@@ -141,7 +172,7 @@ class WriteSet:
     @property
     def dirty(self) -> bool:
         """Whether there is something to commit."""
-        return bool(self.pending) or self.wiped or self.alarm_set
+        return bool(self.pending or self.records) or self.wiped or self.alarm_set
 
     @property
     def unclean(self) -> int:
@@ -173,7 +204,7 @@ class WriteSet:
         self._unsynced.clear()
         self._entered = 0
         self.wiped = True
-        self._hollow = self._sequence
+        self._hollow = self.sequence
         self.alarm = None
         self.alarm_set = True
 
@@ -212,7 +243,7 @@ class WriteSet:
         """
         if not (more or self.dirty):
             return None
-        raw, sequence, pending = self._id.raw, self._sequence, self.pending
+        raw, sequence, pending = self._id.raw, self.sequence, self.pending
         puts: list[tuple[bytes, bytes, bytes]] = []
         deletes: list[tuple[bytes, bytes]] = []
         for key, held in pending.items():
@@ -225,25 +256,31 @@ class WriteSet:
                 self._entered += _ENTRY_BYTES + len(data)
             self._unsynced[key] = sequence
         # An object that was wiped and has nothing since is forgotten; its next write is a new first.
+        # Records alone make no object: they may be of one that was forgotten.
         alarm = self.alarm if self.alarm_set else KEEP
+        wrote = bool(pending) or more or self.wiped or self.alarm_set
         exists = bool(puts) or more or not self.wiped or alarm is not None
         change = Change(
             raw,
             self._class_name,
             self._id.name,
-            exists and not self._registered,
+            exists and wrote and not self._registered,
             self.wiped,
             puts,
             deletes,
             sequence,
             tuple(pending),
+            [(raw, key, None if value is None else value()) for key, value in self.records.items()]
+            if self.records
+            else (),
             not exists,
             alarm,
         )
-        self._registered = exists
-        self._sequence += 1
+        self._registered = exists and (wrote or self._registered)
+        self.sequence += 1
         self.wiped = self.alarm_set = False
         pending.clear()
+        self.records.clear()
         return change
 
     def forgotten(self) -> None:
@@ -275,6 +312,7 @@ class WriteSet:
         """Forget everything: the object was reset."""
         self.known.clear()
         self.pending.clear()
+        self.records.clear()
         self._unsynced.clear()
         for writes in self.undo:
             writes.clear()

@@ -35,7 +35,7 @@ from runtime.wire.shelf import sweep
 if TYPE_CHECKING:
     import signal
     import socket
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from runtime.directories import Directories
     from runtime.host.process import Worker
@@ -58,8 +58,8 @@ class Supervisor:
         directories: Directories,
         hosts: int,
         *,
-        extras: Mapping[str, Callable[[socket.socket, int], None]] | None = None,
-        front: socket.socket | None = None,
+        extras: Mapping[str, Sequence[Callable[[socket.socket, int], None]]] | None = None,
+        fronts: Sequence[socket.socket] = (),
         parent: socket.socket | None = None,
         on_ready: Callable[[], None] = lambda: None,
     ) -> None:
@@ -67,9 +67,9 @@ class Supervisor:
         self._directories = directories
         self._hosts = hosts
         self._extras = dict(extras or {})
-        """Processes beside the hosts, by kind: the gateway, the watcher of the script."""
-        self._front = front
-        """Where the gateway listens. Closed here when the instance stops: nobody gets in then."""
+        """Processes beside the hosts, by kind: the gateways, the watcher of the script."""
+        self._fronts = fronts
+        """Where each gateway listens. Closed here when the instance stops: nobody gets in then."""
         self._parent = parent
         self._on_ready = on_ready
         self._loop = Loop(self._take_signal)
@@ -116,7 +116,7 @@ class Supervisor:
         if self._stopping:
             return
         if kind != "host":
-            self._fork(kind, number, 1, self._extras[kind])
+            self._fork(kind, number, 1, self._extras[kind][number])
             return
         identity = self._roster.identity(number)
         generation = identity.generation or 1
@@ -145,8 +145,9 @@ class Supervisor:
             self._loop.shed()
             for child in self._children.values():
                 os.close(child.pidfd)
-            if self._front is not None and kind != "gateway":
-                self._front.close()
+            for other, front in enumerate(self._fronts):
+                if kind != "gateway" or other != number:
+                    front.close()
             body(theirs, supervisor)
 
         child = fork(kind, number, generation, (ours, theirs), target)
@@ -201,9 +202,10 @@ class Supervisor:
     def _look_whether_ready(self) -> None:
         if self._ready or any(child.stage is not Stage.UP for child in self._all("host")):
             return
-        for kind in self._extras:
+        for kind, bodies in self._extras.items():
             if not self._all(kind):
-                self._start(kind, 0)
+                for number in range(len(bodies)):
+                    self._start(kind, number)
         if any(child.stage is not Stage.UP for child in self._all("gateway")):
             return
         self._ready = True
@@ -254,7 +256,8 @@ class Supervisor:
 
     def _died(self, child: Child, how: str) -> None:
         """Start a successor of a child that died, now or later; or fail."""
-        who = f"host {child.number}" if child.kind == "host" else f"the {child.kind}"
+        several = child.kind == "host" or len(self._extras[child.kind]) > 1
+        who = f"{child.kind} {child.number}" if several else f"the {child.kind}"
         why = f":\n{child.why}" if child.why else ""
         if child.kind == "watcher" and why:
             _log.error("changes of the script are not noticed%s", why)
@@ -346,8 +349,8 @@ class Supervisor:
         if self._stopping:
             return
         self._stopping = True
-        if self._front is not None:
-            self._front.close()
+        for front in self._fronts:
+            front.close()
         for client in self._clients:
             control.say(client, "leave")
         self._loop.later(grace, self._give_up)

@@ -133,7 +133,8 @@ class Caller:
         self._own_host = own_host
         self._loop = loop
         self._roster = roster
-        self._run = run
+        self.run = run
+        """The run directory."""
         self._context = context
         self._identity = identity
         self._dialers: dict[int, Dialer] = {}
@@ -297,7 +298,7 @@ class Caller:
         socket.setsockopt(zmq.SNDHWM, 0)
         socket.setsockopt(zmq.RCVHWM, 0)
         socket.setsockopt(zmq.IDENTITY, self._identity)
-        socket.connect(endpoint(self._run, link.host, generation))
+        socket.connect(endpoint(self.run, link.host, generation))
         dialer = self._dialers[link.host] = Dialer(link, self._loop, socket, self.look)
         dialer.send([(m.HELLO, m.VERSION)], [])
         link.connected(generation, dialer)

@@ -41,6 +41,14 @@ SOCKET = Shelf(None, "")
 """For what stays within the process: large buffers are copied once, into frames."""
 
 Frame: TypeAlias = bytes
+
+
+class Ready(tuple[Any, ...]):
+    """Arguments that are packed already: (kind, data, frames); they stand where a tuple would."""
+
+    __slots__ = ()
+
+
 Parcel: TypeAlias = "tuple[int, Any, Any, Sequence[Frame]]"
 
 
@@ -137,6 +145,9 @@ def parcel(args: tuple[Any, ...], kwargs: dict[str, Any], shelf: Shelf = SOCKET)
         or (PLAIN.issuperset(map(type, kwargs.values())) and _NAMES.issuperset(map(type, kwargs)))
     ):
         return CALL, args, kwargs or None, ()
+    if type(args) is Ready:  # its list of frames is never PLAIN, so only packed calls ask this
+        kind, data, frames = args
+        return kind, data, len(frames), frames
     data, frames = pack_still((args, kwargs), shelf)
     return CALL_PACKED, data, len(frames), frames
 

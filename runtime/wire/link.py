@@ -12,6 +12,7 @@ refused. A link belongs to the loop of its process.
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,6 +20,7 @@ from runtime.wire import messages as m
 from runtime.wire.codec import unpack, unpack_error
 from runtime.wire.items import RemoteItems
 from runtime.wire.shelf import discard as discard_frames
+from runtime.wire.sockets import Offer, Void, offered_websocket
 from runtime.wire.streams import Inflow, Streams
 from workers.errors import HostLost, Overloaded, RuntimeClosed
 from workers.response import response_from_parts
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from runtime.wire.codec import Frame
     from runtime.wire.messages import Batch, Message, Target
+    from workers import WebSocket
 
 WINDOW = 8_192
 """Unanswered calls that one process may have under way to one host."""
@@ -98,6 +101,7 @@ class Link:
         "_carrier",
         "_dropped",
         "_frames",
+        "_gathered",
         "_held",
         "_loop",
         "_numbers",
@@ -109,6 +113,8 @@ class Link:
         "generation",
         "host",
         "leaving",
+        "on_end",
+        "on_sockets",
         "streams",
         "unanswered",
     )
@@ -121,6 +127,10 @@ class Link:
         self.elsewhere: Callable[[Waiter, Message, Sequence[Frame]], bool] = _nowhere
         """Sends a refused call that any host can run to another one, if there is another."""
         self.streams = Streams(self.post)
+        self.on_sockets: Callable[[Link, Message], None] = _no_sockets
+        """Takes what the host says about WebSockets; set by a gateway."""
+        self.on_end: Callable[[Link], None] = _no_end
+        """Called when a generation of the host has ended, before its calls fail."""
         self.unanswered: dict[int, tuple[Waiter, Message, Sequence[Frame]]] = {}
         self._loop = loop
         self._carrier: Carrier | None = None
@@ -131,7 +141,8 @@ class Link:
         ) = []  # calls that wait for the next generation; None while one is up
         self._backlog: OrderedDict[int, Message] = OrderedDict()  # calls that wait for the window
         self._dropped: set[int] = set()  # calls cancelled between their making and the tick's end
-        self._sent = 0  # the number of the last call that was handed to a carrier
+        self._gathered = 0  # the highest number of a call in `_out`
+        self._sent = 0  # the highest number of a call that was handed to a carrier
         self._numbers = 0
         self._refusal = ""  # why there will be no next generation
         self._scheduled = False
@@ -169,6 +180,8 @@ class Link:
         else:
             if frames:
                 self._frames.extend(frames)
+            # What waited behind a gate comes later than its number says.
+            self._gathered = max(self._gathered, reply.call)
             self.post(message)
 
     def discard(self, message: Message, frames: Sequence[Frame] = _NO_FRAMES) -> None:
@@ -195,6 +208,7 @@ class Link:
                 self._held.append(message)
             else:
                 self._frames.extend(unanswered[call][2])
+                self._gathered = max(self._gathered, call)
                 self.post(message)
 
     def flush(self) -> None:
@@ -209,7 +223,7 @@ class Link:
             # One with frames of its own goes out all the same: the frames are in order.
             out = [o for o in out if o[0] not in m.CALLS or o[1] not in dropped or _has_frames(o)]
             out += [(m.CANCEL, o[1]) for o in out if o[0] in m.CALLS and o[1] in dropped]
-        self._sent = self._numbers
+        self._sent = max(self._sent, self._gathered)
         self._carrier.send(out, frames)
 
     @property
@@ -227,6 +241,7 @@ class Link:
             entry = self.unanswered.get(message[1])
             if entry is not None:
                 self._frames.extend(entry[2])
+                self._gathered = max(self._gathered, message[1])
                 self.post(message)
         self.flush()
 
@@ -254,7 +269,7 @@ class Link:
                 entry = unanswered.pop(message[1], None)
                 if entry is not None and not entry[0].done():
                     entry[0].set_exception(unpack_error(message[2]))
-            elif kind == m.RESPONSE:
+            elif kind in (m.RESPONSE, m.UPGRADE):
                 entry = unanswered.pop(message[1], None)
                 self._set_response(None if entry is None else entry[0], message)
             elif kind == m.ITEMS:
@@ -265,16 +280,24 @@ class Link:
             elif kind == m.GOODBYE:
                 goodbye = True
             else:
-                self.streams.handle(message)
+                self._hear(kind, message)
         if self._backlog:
             self._post_waiting()
         return goodbye
 
+    def _hear(self, kind: int, message: Message) -> None:
+        if kind in m.SOCKETS:
+            self.on_sockets(self, message)
+        else:
+            self.streams.handle(message)
+
     def _set_response(self, reply: Waiter | None, message: Message) -> None:
-        _, _, status, status_text, headers, content = message
+        _, _, status, status_text, headers, content, *rest = message
         body = self.streams.receive(content) if isinstance(content, int) else content
+        offered = self._offered(rest[0]) if rest else None
         if reply is not None and not reply.done():
-            reply.set_result(response_from_parts(status, status_text, headers, body))
+            response = response_from_parts(status, status_text, headers, body, web_socket=offered)
+            reply.set_result(response)
         elif isinstance(body, Inflow):
             body.close()
 
@@ -285,6 +308,21 @@ class Link:
         else:
             inflow.close()
 
+    def _offered(self, package: tuple[Any, ...]) -> WebSocket:
+        """Make the client's end of a pair, which is dropped at its host if nobody uses it."""
+        offer = Offer(*package)
+        ws = offered_websocket(offer)
+        offer.dropped_by(weakref.finalize(ws, self._drop, offer))
+        return ws
+
+    def _drop(self, offer: Offer) -> None:
+        """Tell the host of a pair that its offered end is nobody's."""
+        if self._carrier is None:
+            return
+        waiter = Void(self)
+        message = (m.ATTACH, self.number(waiter), offer.target, "upgrade", offer.pair, None, None)
+        self.post_call(waiter, message)
+
     def _hold(self, call: int) -> None:
         """Keep a refused call, and all calls after it, for the next generation."""
         if self._refusal:
@@ -293,6 +331,7 @@ class Link:
         if self._held is None:
             self._held = [o for o in self._out if o[0] in m.CALLS]
             self._out = [o for o in self._out if o[0] not in m.CALLS]
+            self._gathered = self._sent
             self._frames = []
         entry = self.unanswered.get(call)
         if entry is None:
@@ -315,11 +354,11 @@ class Link:
         if self._backlog.pop(call, None) is not None:
             discard_frames(entry[2])
             return
+        if self._held is not None:
+            discard_frames(entry[2])  # it will be passed over
         if call <= self._sent:
             self.post((m.CANCEL, call))
-        elif self._held is not None:
-            discard_frames(entry[2])  # it will be passed over
-        else:
+        elif self._held is None:
             self._dropped.add(call)
         self._post_waiting()
 
@@ -344,6 +383,8 @@ class Link:
         """Give up the carrier; what is held waits for the next one."""
         self._carrier = None
         self._held = held
+        self.on_end(self)
+        self._gathered = self._sent
         self._out = []
         self._frames = []
         self._dropped.clear()
@@ -379,6 +420,14 @@ class Link:
         self.streams.lost(RuntimeClosed(why))
 
 
+def _no_end(_link: Link) -> None:
+    """Nothing ends with a generation of the host."""
+
+
+def _no_sockets(_link: Link, _message: Message) -> None:
+    """Drop what is said about WebSockets: this process has none."""
+
+
 def _number(message: Message) -> int:
     number: int = message[1]
     return number
@@ -396,7 +445,7 @@ def _is_stateless(message: Message) -> bool:
 
 
 def _has_frames(message: Message) -> bool:
-    return bool(message[0] == m.CALL_PACKED and message[5])
+    return bool(message[0] in m.PACKED and message[5])
 
 
 def _set_packed(reply: Waiter, data: bytes, buffers: Sequence[Frame]) -> None:
@@ -433,6 +482,8 @@ def _id_in(message: Message) -> str | None:
 def describe(target: Target | None, method: str) -> str:
     """Name a call in an error: class, id, name and method."""
     if target is None:
+        if not method.isidentifier():
+            return "a function"
         return f"{method}() of the worker's entrypoint"
     class_name, raw, name = target
     named = f" ({name!r})" if name is not None else ""

@@ -15,6 +15,7 @@ directory (0700) can connect at all, which is why both sides may unpickle.
 | CALL | call, target, method, args, kwargs or None | caller | plain arguments, as they are |
 | CALL_PACKED | call, target, method, data, buffers | caller | pickled (args, kwargs) |
 | FETCH | call, target, method, url, headers, body | caller | an HTTP request for fetch() |
+| RUN | call, target, method, data, buffers | caller | a pickled Run: several items, see `runs` |
 | OBJECTS | call, limit, class name or None | caller | which objects have storage in this host |
 | CANCEL | call | caller | nobody waits for this call any more |
 | RESULT | call, value | host | a plain result |
@@ -30,7 +31,23 @@ directory (0700) can connect at all, which is why both sides may unpickle.
 | STOP | stream | reader | the reader wants no more |
 | LEAVE | | caller | the last message of a connection |
 
-`target` is `(class name, id, name or None)`, or None for the worker's entrypoint. A body is None,
+WebSockets are kept by gateways; a number names a socket within its gateway (`runtime.wire.sockets`):
+
+| kind | fields after it | from | meaning |
+|---|---|---|---|
+| UPGRADE | as RESPONSE, then an offer | host | what fetch() answered: a WebSocket |
+| SAID | call, target, handler, socket, arguments | gateway | what happened to a socket |
+| ATTACH | call, target, "upgrade", pair, socket or None, package | gateway | the offered pair is this socket; None: is nobody's |
+| ASK | id | host | which sockets does an object have |
+| ADOPT | id, sockets, automatic answer | gateway | these |
+| SEND | sockets, message | host | a message for sockets |
+| SHUT | socket, code or None, reason | host | close a socket |
+| KEEP | socket, attachment | host | keep its attachment |
+| AUTO | target, automatic answer or None | host | answer a message without the object |
+| STAMPS | id, list of (socket, ms) | gateway | when messages were so answered |
+
+`target` is `(class name, id, name or None)`, or None for the worker's entrypoint; of a RUN without
+target, `method` is the digest of a function. A body is None,
 bytes, or the number of a stream, which its writer chooses.
 """
 
@@ -58,11 +75,29 @@ END = 13
 STOP = 14
 OBJECTS = 15
 WELCOME = 16
+RUN = 20
 ITEMS = 40
 LEAVE = 41
 
-CALLS = frozenset({CALL, CALL_PACKED, FETCH, OBJECTS})
+UPGRADE = 30
+SAID = 31
+ATTACH = 32
+ASK = 33
+ADOPT = 34
+SEND = 35
+SHUT = 36
+KEEP = 37
+AUTO = 38
+STAMPS = 39
+
+SOCKETS = frozenset({ASK, SEND, SHUT, KEEP, AUTO})
+"""What a host says to a gateway about its sockets."""
+
+CALLS = frozenset({CALL, CALL_PACKED, FETCH, OBJECTS, RUN, SAID, ATTACH})
 """What a host answers, once, by the number of the call."""
+
+PACKED = frozenset({CALL_PACKED, RUN})
+"""Calls whose arguments are pickled: data, and how many large buffers belong to it."""
 
 Target: TypeAlias = tuple[str, bytes, str | None]
 """Class name, id and name of an object; one tuple a stub, so that a batch holds it once."""

@@ -3,20 +3,26 @@
 A buffer that goes through a socket is copied by the sender, twice by the kernel, and has its pages
 allocated anew by the receiver. One of 1 MiB and more is written to a file of the instance's directory
 in shared memory instead, and the file's path travels in the buffer's place. The receiver maps the file
-read-only, without a copy, and unlinks it at once; the memory lives as long as the mapping.
+read-only, without a copy, and unlinks that path at once; the memory lives as long as the mapping.
 
-A file belongs to its reader from the moment that the message is sent. Its name begins with that of the
-writing process, so that what a dead process left can be swept. When there is no room, the buffer goes
-through the socket, and one warning says so.
+Writing to new pages takes three times as long as writing to old ones, so a writer keeps some files and
+uses one again when nobody maps it any more: a reader holds a shared lock on the file through its
+mapping, which ends with it, whatever ends it. A path belongs to its reader from the moment that the
+message is sent. Names begin with that of the writing process, so that what a dead process left can be
+swept. When there is no room, the buffer goes through the socket, and one warning says so.
 """
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import logging
 import mmap
 import os
+import threading
+import time
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,15 +38,51 @@ path of a file on the shelf, so no frame can be mistaken for the other kind."""
 SHELVED = 1024 * 1024
 """Buffers of so many bytes are put on the shelf."""
 
+KEPT_BYTES = 256 * 1024 * 1024
+"""How much a process keeps in files that it may use again."""
+
+KEPT_SECONDS = 5.0
+"""How long it keeps a file that it does not use."""
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A file that is used again and again; its own name is one link, a message under way another."""
+
+    descriptor: int
+    path: str
+    size: int
+    used: float
+
+    def is_free(self) -> bool:
+        """Whether its last reader has come and gone."""
+        if os.fstat(self.descriptor).st_nlink != 1:
+            return False
+        try:
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        fcntl.flock(self.descriptor, fcntl.LOCK_UN)
+        return True
+
+    def drop(self) -> None:
+        """Give it up; who maps it keeps it."""
+        os.close(self.descriptor)
+        with suppress(OSError):
+            os.unlink(self.path)  # noqa: PTH108  (hot, as all of this module)
+
 
 class Shelf:
-    """Where one process puts its large buffers. `directory` None: everything takes the socket."""
+    """Where one process puts its large buffers; any thread may. Without a directory: nowhere."""
 
-    __slots__ = ("_count", "_prefix", "_warned")
+    __slots__ = ("_bytes", "_count", "_kept", "_lock", "_prefix", "_warned")
 
     def __init__(self, directory: Path | None, owner: str) -> None:
         self._prefix = None if directory is None else f"{directory}/{owner}."
         self._count = itertools.count()
+        self._lock = threading.Lock()
+        self._kept: list[_Kept] = []
+        self._bytes = 0
         self._warned = False
 
     def frame(self, buffer: memoryview) -> bytes:
@@ -48,30 +90,93 @@ class Shelf:
         if self._prefix is not None and buffer.nbytes >= SHELVED:
             path = f"{self._prefix}{next(self._count)}"
             try:
-                _write(path, buffer)
+                self._put(path, buffer.cast("B"))
             except OSError as cause:
                 with suppress(OSError):
-                    os.unlink(path)  # noqa: PTH108  (hot, as all of this module)
-                if not self._warned:
-                    self._warned = True
-                    _log.warning(
-                        "large values take the slow way through sockets, because shared memory "
-                        "cannot be used: %s",
-                        cause,
-                    )
+                    os.unlink(path)  # noqa: PTH108
+                self._warn(cause)
             else:
                 return path.encode()
         return bytes(buffer)
 
+    def _put(self, path: str, buffer: memoryview) -> None:
+        with self._lock:
+            kept = self._free_file(len(buffer))
+            if kept is None:
+                kept = self._new_file(len(buffer))
+            if kept is not None:
+                try:
+                    _write(kept.descriptor, buffer)
+                    os.link(kept.path, path)
+                except OSError:  # shared memory is full
+                    self._drop(kept)
+                    raise
+                return
+        descriptor = _create(path)
+        try:
+            _write(descriptor, buffer)
+        finally:
+            os.close(descriptor)
 
-def _write(path: str, buffer: memoryview) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        rest = buffer.cast("B")
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-    finally:
-        os.close(descriptor)
+    def _free_file(self, size: int) -> _Kept | None:
+        for kept in self._kept:
+            if kept.size == size and kept.is_free():
+                kept.used = time.monotonic()
+                return kept
+        return None
+
+    def _new_file(self, size: int) -> _Kept | None:
+        """Add a file, in the place of others if need be; None when that is too much."""
+        if size > KEPT_BYTES:
+            return None
+        while self._bytes + size > KEPT_BYTES:
+            oldest = min(self._kept, key=lambda kept: kept.used)
+            if time.monotonic() - oldest.used < KEPT_SECONDS:
+                return None  # all are in use: this one is for once
+            self._drop(oldest)
+        path = f"{self._prefix}kept-{next(self._count)}"
+        kept = _Kept(_create(path), path, size, time.monotonic())
+        self._kept.append(kept)
+        self._bytes += size
+        return kept
+
+    def _drop(self, kept: _Kept) -> None:
+        self._kept.remove(kept)
+        self._bytes -= kept.size
+        kept.drop()
+
+    def trim(self) -> None:
+        """Give up the files that were not used for some seconds. To be called now and then."""
+        if self._kept:
+            before = time.monotonic() - KEPT_SECONDS
+            with self._lock:
+                for kept in [kept for kept in self._kept if kept.used < before]:
+                    self._drop(kept)
+
+    def clear(self) -> None:
+        """Give up all files that are kept."""
+        with self._lock:
+            for kept in list(self._kept):
+                self._drop(kept)
+
+    def _warn(self, cause: OSError) -> None:
+        if not self._warned:
+            self._warned = True
+            _log.warning(
+                "large values take the slow way through sockets, because shared memory cannot be "
+                "used: %s",
+                cause,
+            )
+
+
+def _create(path: str) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+
+def _write(descriptor: int, buffer: memoryview) -> None:
+    at = 0
+    while at < len(buffer):
+        at += os.pwrite(descriptor, buffer[at:], at)
 
 
 def buffers_of(frames: Sequence[bytes]) -> Iterable[bytes | mmap.mmap]:
@@ -82,9 +187,11 @@ def buffers_of(frames: Sequence[bytes]) -> Iterable[bytes | mmap.mmap]:
 def _map(frame: bytes) -> mmap.mmap:
     descriptor = os.open(frame, os.O_RDONLY | os.O_CLOEXEC)
     try:
+        # Before the path goes: its writer takes a file without readers and paths for free. The
+        # mapping has a duplicate of the descriptor, and with it the lock.
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
         os.unlink(frame)  # noqa: PTH108
-        flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
-        return mmap.mmap(descriptor, 0, flags=flags, prot=mmap.PROT_READ)
+        return mmap.mmap(descriptor, 0, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
     finally:
         os.close(descriptor)
 

@@ -102,7 +102,7 @@ def shelf_files():
         for folder in Path("/dev/shm").glob("*-*")
         if folder.is_dir()
         for file in folder.iterdir()
-        if f"c{os.getpid()}-" in file.name
+        if f"c{os.getpid()}-" in file.name and ".kept-" not in file.name
     ]
 
 

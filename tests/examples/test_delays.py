@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from examples.delays import __main__ as command
 from examples.delays import report
 from examples.delays.aircraft import AircraftObject
 from examples.delays.model import Model
-from examples.delays.run import BATCH, Result, feed, run
+from examples.delays.run import Result, feed, run
 from runtime import Runtime
 
 if TYPE_CHECKING:
@@ -63,40 +62,25 @@ def test_a_host_that_is_killed_meanwhile_changes_nothing(
                 os.kill(victims.pop().pid, signal.SIGKILL)
 
         objects = runtime.env.AIRCRAFT
-        feed(objects, {aircraft.tail: aircraft.flights for aircraft in fleet}, on_progress)
+        feed(objects, fleet, on_progress)
         assert victims == []
         assert [host.generation for host in runtime.status()] == [2, 2]
         found = {tail: objects.getByName(tail).summary() for tail in expected}
     assert found == expected
 
 
-def test_another_run_goes_on_from_what_is_there(
+def test_another_run_goes_on_where_one_stopped(
     fleet: list[Aircraft], expected: dict[str, Summary], tmp_path: Path
 ) -> None:
-    half = [replace(a, flights=a.flights[: len(a.flights) // 2]) for a in fleet]
-    assert not run(half, tmp_path, 1).continued
+    def stop(known: int) -> None:
+        if known > 2_000:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(fleet, tmp_path, 1, stop)
     result = run(fleet, tmp_path, 2)
     assert result.continued
     assert result.summaries == expected
-
-
-def test_a_batch_that_comes_again_is_learnt_once_and_a_gap_is_refused(
-    fleet: list[Aircraft], tmp_path: Path
-) -> None:
-    aircraft = max(fleet, key=lambda each: len(each.flights))
-    first, second = aircraft.flights[:BATCH], aircraft.flights[BATCH : 2 * BATCH]
-    with Runtime(objects={"AIRCRAFT": AircraftObject}, data_dir=tmp_path, hosts=1) as runtime:
-        stub = runtime.env.AIRCRAFT.getByName(aircraft.tail)
-        with pytest.raises(
-            ValueError, match=f"flights 0 to {BATCH} of {aircraft.tail} are missing"
-        ):
-            stub.observe(BATCH, second)
-        assert stub.observe(0, first) == BATCH
-        once = stub.summary()
-        assert stub.observe(0, first) == BATCH
-        assert stub.observe(0, first[:5]) == BATCH
-        assert stub.summary() == once
-        assert stub.observe(BATCH, second) == 2 * BATCH
 
 
 def test_the_command_prints_the_report_and_draws_it(tmp_path: Path) -> None:

@@ -124,12 +124,14 @@ async def test_a_response_sent_twice_is_an_error_not_an_empty_page(gate: Gate) -
         assert (reply.status, b"already used" in reply.body) == (500, True)
 
 
-async def test_a_websocket_response_is_declined_with_501(gate: Gate) -> None:
+async def test_a_websocket_that_nobody_asked_for_is_the_scripts_error(gate: Gate) -> None:
     async def upgrade(request: Request) -> Response:
         return Response(None, status=101, web_socket=object())
 
     gate.dispatch = upgrade
-    assert (await gate.get()).status == 501
+    reply = await gate.get()
+    assert reply.status == 500
+    assert b"the request did not ask for an upgrade" in reply.body
 
 
 def test_an_exception_that_cannot_be_printed_still_has_a_page() -> None:

@@ -421,7 +421,7 @@ async def test_a_closed_input_gate_lets_so_many_wait_and_no_more(house, disk):
     late = busy.hello(9)
     await settle()
     assert not late.done()
-    opened.activation(busy)._instance.gate.set()
+    opened.activation(busy).instance.gate.set()
     assert await asyncio.gather(*calls[1:3], late) == [1, 2, 9]
 
 

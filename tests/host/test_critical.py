@@ -134,7 +134,7 @@ async def stub(opened):
 async def instance(opened, stub):
     """The live instance, to open gates while no event can."""
     await stub.say("made")
-    found = opened.activation(stub)._instance
+    found = opened.activation(stub).instance
     found.log.clear()
     return found
 

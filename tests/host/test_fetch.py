@@ -160,7 +160,7 @@ async def quiet(opened):
     """Nothing is left under way: no event, no body."""
     await settle()
     assert opened.host.waiting == 0
-    assert opened.host._local.streams.writing == 0
+    assert opened.host.local.streams.writing == 0
     assert opened.caller.links[0].streams.writing == 0
     assert opened.caller.links[0].unanswered == {}
     assert opened.host.idle

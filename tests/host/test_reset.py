@@ -254,7 +254,7 @@ async def test_a_body_that_nobody_began_to_read_breaks_with_the_reset(opened, st
     response = await soon(call)
     await reset_error(aborting)
     assert str(await reset_error(response.bytes())) == "enough"
-    assert opened.host._local.streams.writing == 0
+    assert opened.host.local.streams.writing == 0
 
 
 # --- waitUntil -------------------------------------------------------------------------------------
@@ -295,7 +295,7 @@ async def test_abort_within_it_resets_the_object(stub, caplog):
 async def test_a_reset_cancels_it(opened, stub):
     await stub.later("ends")
     await stub.later_future()
-    future = opened.activation(stub)._instance.future
+    future = opened.activation(stub).instance.future
     await reset_error(stub.abort())
     await settle()
     assert future.cancelled()
@@ -334,7 +334,7 @@ async def test_an_object_that_is_busy_is_not_evicted_before_it_was_idle_for_long
 ):
     tick = opened.host.catalog.tick
     await stub.bump()
-    instance = opened.activation(stub)._instance
+    instance = opened.activation(stub).instance
     call = None
     if busy == "event":
         call = stub.wait()
@@ -352,7 +352,7 @@ async def test_an_object_that_is_busy_is_not_evicted_before_it_was_idle_for_long
     await settle()
     for now in (100.0, 200.0, 300.0):
         tick(now)
-    assert opened.activation(stub)._instance is instance
+    assert opened.activation(stub).instance is instance
     instance.gate.set()
     disk.release()
     if call is not None:

@@ -3,17 +3,19 @@
 import os
 import random
 import signal
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 
 from runtime.ids import NamespaceKey
-from runtime.storage import CommitGroup, ObjectFiles, SlotFile
+from runtime.storage import RECORDS, CommitGroup, ObjectFiles, SlotFile
 
 NAMES = ("a", "b", "c")
 USE_SQL = ("b", "c")
 ROUNDS = int(os.environ.get("ROOST_KILL_ROUNDS", "20"))
 LIMITS = SimpleNamespace(value_bytes=1 << 20)
+RECORD = RECORDS + b"number"
 
 
 def run(awaitable):
@@ -41,6 +43,7 @@ def write_for_ever(path, open_storage, acks):
                 storage.sql.exec("DELETE FROM t WHERE n <= ?", number - 50)
             run(storage.put({"last": number, f"n{number:06}": [number] * (number % 700)}))
             run(storage.delete(f"n{number - 50:06}"))
+            storage.record(RECORD, partial(number.to_bytes, 8, "big"))
             group.mark(storage)
         for _ in range(2):  # the second pays what the first has made due
             round_ = group.start_round()
@@ -76,6 +79,7 @@ def test_every_acknowledged_write_is_there_after_a_kill(memory_path, open_storag
             entries = run(storage.list())
             there = entries.pop("last")
             assert there in (last, last + 1)  # a commit may have been made and not acknowledged
+            assert storage.records() == [(RECORD, there.to_bytes(8, "big"))]
             assert entries == {
                 f"n{n:06}": [n] * (n % 700) for n in range(max(1, there - 49), there + 1)
             }

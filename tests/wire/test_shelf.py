@@ -13,7 +13,19 @@ from runtime.wire.shelf import OUT_OF_BAND, SHELVED, Shelf, discard, sweep
 
 @pytest.fixture
 def shelf(tmp_path):
-    return Shelf(tmp_path, "c1-aa")
+    shelf = Shelf(tmp_path, "c1-aa")
+    yield shelf
+    shelf.clear()
+    assert not list(tmp_path.iterdir())
+
+
+def paths(directory):
+    """The files of messages that nobody has taken yet."""
+    return [file for file in directory.iterdir() if ".kept-" not in file.name]
+
+
+def kept(directory):
+    return [file for file in directory.iterdir() if ".kept-" in file.name]
 
 
 @pytest.mark.parametrize("size", [OUT_OF_BAND, SHELVED - 8, SHELVED, SHELVED + 8])
@@ -30,14 +42,17 @@ def test_an_array_arrives_as_it_was_and_read_only(shelf, size):
 def test_only_buffers_of_a_mebibyte_go_on_the_shelf(shelf, tmp_path):
     pack_still(np.zeros(SHELVED - 1, dtype=np.uint8), shelf)
     assert not list(tmp_path.iterdir())
-    pack_still(np.zeros(SHELVED, dtype=np.uint8), shelf)
-    (file,) = tmp_path.iterdir()
+    _, frames = pack_still(np.zeros(SHELVED, dtype=np.uint8), shelf)
+    (file,) = paths(tmp_path)
     assert file.stat().st_mode & 0o777 == 0o600
+    discard(frames)
 
 
-def test_the_file_is_gone_once_it_is_mapped_and_the_array_stays(shelf, tmp_path):
+def test_the_path_is_gone_once_it_is_mapped_and_the_array_stays(shelf, tmp_path):
     data, frames = pack_still(np.full(SHELVED, 7, dtype=np.uint8), shelf)
     arrived = unpack(data, frames)
+    assert not paths(tmp_path)
+    shelf.clear()
     assert not list(tmp_path.iterdir())
     gc.collect()
     assert arrived.sum() == 7 * SHELVED
@@ -48,14 +63,14 @@ def test_what_nobody_will_read_can_be_discarded(shelf, tmp_path):
     assert len(frames) == 2
     discard(frames)
     discard(frames)
-    assert not list(tmp_path.iterdir())
+    assert not paths(tmp_path)
 
 
 def test_a_sweep_takes_the_files_of_one_process_only(tmp_path):
     for owner in ("c1-aa", "c1-ab", "h0-cc"):
         pack_still(np.zeros(SHELVED), Shelf(tmp_path, owner))
     sweep(tmp_path, "c1-aa")
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["c1-ab.0", "h0-cc.0"]
+    assert {file.name.split(".")[0] for file in tmp_path.iterdir()} == {"c1-ab", "h0-cc"}
 
 
 def test_without_room_buffers_take_the_socket_and_one_warning_says_so(tmp_path, caplog):
@@ -69,6 +84,52 @@ def test_without_room_buffers_take_the_socket_and_one_warning_says_so(tmp_path, 
     assert [int(array[0]) for array in arrived] == [1, 2]
     assert not list(tmp_path.iterdir())
     assert caplog.text.count("shared memory cannot be used") == 1
+
+
+def test_a_file_is_used_again_when_nobody_maps_it_and_never_before(shelf, tmp_path):
+    first = unpack(*pack_still(np.full(SHELVED, 1, dtype=np.uint8), shelf))
+    second = unpack(*pack_still(np.full(SHELVED, 2, dtype=np.uint8), shelf))
+    assert len(kept(tmp_path)) == 2
+    part = first[:10]
+    del first, second
+    gc.collect()
+    third = unpack(*pack_still(np.full(SHELVED, 3, dtype=np.uint8), shelf))
+    assert len(kept(tmp_path)) == 2
+    assert (int(part[0]), int(third[0])) == (1, 3)
+    del part
+    gc.collect()
+    unpack(*pack_still(np.full(SHELVED, 4, dtype=np.uint8), shelf))
+    assert len(kept(tmp_path)) == 2
+    assert int(third[0]) == 3
+
+
+def test_a_file_whose_message_is_under_way_is_not_used_again(shelf, tmp_path):
+    data, frames = pack_still(np.full(SHELVED, 1, dtype=np.uint8), shelf)
+    pack_still(np.full(SHELVED, 2, dtype=np.uint8), shelf)
+    assert len(kept(tmp_path)) == 2
+    assert int(unpack(data, frames)[0]) == 1
+    for file in paths(tmp_path):
+        discard([str(file).encode()])
+
+
+def test_a_discarded_message_frees_its_file(shelf, tmp_path):
+    for _ in range(3):
+        _, frames = pack_still(np.zeros(SHELVED, dtype=np.uint8), shelf)
+        discard(frames)
+    assert len(kept(tmp_path)) == 1
+
+
+def test_files_are_kept_within_a_bound_and_for_a_while_only(shelf, tmp_path, monkeypatch):
+    monkeypatch.setattr(shelves, "KEPT_BYTES", 2 * SHELVED)
+    arrays = [unpack(*pack_still(np.full(SHELVED, n, dtype=np.uint8), shelf)) for n in range(4)]
+    assert len(kept(tmp_path)) == 2
+    assert [int(array[0]) for array in arrays] == [0, 1, 2, 3]
+    shelf.trim()
+    assert len(kept(tmp_path)) == 2
+    monkeypatch.setattr(shelves, "KEPT_SECONDS", -1.0)
+    shelf.trim()
+    assert not kept(tmp_path)
+    assert [int(array[-1]) for array in arrays] == [0, 1, 2, 3]
 
 
 def test_without_a_directory_nothing_is_written(tmp_path):

@@ -207,7 +207,12 @@ async def test_other_schemes_and_upgrades_are_refused():
         await fetch("ftp://x.dev/")
     with pytest.raises(TypeError, match="Invalid URL: /x"):
         await fetch("/x")
-    with pytest.raises(TypeError, match="opens no WebSockets"):
+    with pytest.raises(TypeError, match="upgrades to WebSockets only"):
+        await fetch("http://127.0.0.1:1/", headers={"Upgrade": "h2c"})
+
+
+async def test_a_websocket_that_cannot_be_reached_is_a_connection_error():
+    with pytest.raises(ConnectionError, match=r"the WebSocket http://127\.0\.0\.1:1/ failed"):
         await fetch("http://127.0.0.1:1/", headers={"Upgrade": "websocket"})
 
 

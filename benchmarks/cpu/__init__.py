@@ -1,0 +1,137 @@
+"""What parallel work costs on top of itself: pure-Python tasks of 5 ms, over two processes.
+
+The measure is one process that does the same tasks one after another, in turns with the others within
+one run. Rivals: ProcessPoolExecutor, and loky and mpire where they are installed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import multiprocessing
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from statistics import median
+from typing import TYPE_CHECKING
+
+from benchmarks.cpu.work import Worker, loops_for, work
+from benchmarks.report import Report, at_least, result
+from runtime import Runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Drive = Callable[[int, int], object]
+
+TASKS = 400
+TASK_MS = 5.0
+PROCESSES = 2
+SPEED_UP = 1.92
+"""The target, against one process."""
+
+
+def run(*, quick: bool = False) -> Report:
+    """Measure everything."""
+    tasks, turns = (20, 1) if quick else (TASKS, 5)
+    loops = loops_for(TASK_MS)
+    skipped = []
+    with ExitStack() as stack:
+        systems: dict[str, Drive] = {
+            "one process": alone,
+            "Roost": stack.enter_context(_Roost()),
+            "ProcessPoolExecutor": stack.enter_context(_Pool()),
+        }
+        if importlib.util.find_spec("loky") is None:
+            skipped.append("loky: it is not installed (pip install -e '.[bench]')")
+        else:
+            systems["loky"] = stack.enter_context(_Loky())
+        if importlib.util.find_spec("mpire") is None:
+            skipped.append("mpire: it is not installed (pip install -e '.[bench]')")
+        else:
+            systems["mpire"] = stack.enter_context(_Mpire())
+        taken: dict[str, list[float]] = {name: [] for name in systems}
+        for turn in range(-1, turns):
+            for name, drive in systems.items():
+                began = time.perf_counter()
+                drive(tasks, loops)
+                if turn >= 0:
+                    taken[name].append(time.perf_counter() - began)
+    name = f"{tasks} tasks of {TASK_MS:g} ms"
+    ones = taken["one process"]
+    ratios = {
+        system: [one / its for one, its in zip(ones, times, strict=True)]
+        for system, times in taken.items()
+    }
+    results = [result(name, system, times, "s") for system, times in taken.items()]
+    results += [
+        result("speed-up", system, found, "x")
+        for system, found in ratios.items()
+        if system != "one process"
+    ]
+    target = at_least(f"speed-up on {PROCESSES} hosts", median(ratios["Roost"]), SPEED_UP, "x")
+    return Report(results, [target], skipped)
+
+
+def alone(tasks: int, loops: int) -> None:
+    """Do all tasks here."""
+    for _ in range(tasks):
+        work(loops)
+
+
+class _Roost(ExitStack):
+    """Two hosts, one object a task; each has as many objects as the other."""
+
+    def __enter__(self) -> Drive:
+        super().__enter__()
+        data = self.enter_context(tempfile.TemporaryDirectory())
+        rt = self.enter_context(
+            Runtime(objects={"WORKERS": Worker}, data_dir=data, hosts=PROCESSES)
+        )
+        by_host: list[list[object]] = [[] for _ in range(PROCESSES)]
+        number = 0
+        while any(len(objects) < TASKS // PROCESSES for objects in by_host):
+            stub = rt.env.WORKERS.getByName(str(number))
+            number += 1
+            objects = by_host[int.from_bytes(stub.id.raw[:8], "big") % PROCESSES]
+            if len(objects) < TASKS // PROCESSES:
+                objects.append(stub.work)
+        methods = [method for pair in zip(*by_host, strict=True) for method in pair]
+
+        def drive(tasks: int, loops: int) -> None:
+            for call in [method.submit(loops) for method in methods[:tasks]]:  # type: ignore[attr-defined]
+                call.result()
+
+        return drive
+
+
+class _Pool(ExitStack):
+    """The standard library's."""
+
+    def __enter__(self) -> Drive:
+        super().__enter__()
+        context = multiprocessing.get_context("spawn")
+        pool = self.enter_context(ProcessPoolExecutor(PROCESSES, mp_context=context))
+        return lambda tasks, loops: [*pool.map(work, [loops] * tasks)]
+
+
+class _Loky(ExitStack):
+    """joblib's executor."""
+
+    def __enter__(self) -> Drive:
+        super().__enter__()
+        import loky  # noqa: PLC0415
+
+        pool = self.enter_context(loky.ProcessPoolExecutor(PROCESSES))
+        return lambda tasks, loops: [*pool.map(work, [loops] * tasks)]
+
+
+class _Mpire(ExitStack):
+    """mpire's pool, kept alive between turns."""
+
+    def __enter__(self) -> Drive:
+        super().__enter__()
+        from mpire import WorkerPool  # noqa: PLC0415
+
+        pool = self.enter_context(WorkerPool(PROCESSES, keep_alive=True))
+        return lambda tasks, loops: pool.map(work, [(loops,)] * tasks)

@@ -1,0 +1,167 @@
+"""A map of a plain program: an iterator, that reads and sends whenever a result is asked for.
+
+Answers arrive in the client's background thread, which only puts them into a queue; everything
+else happens in the thread that iterates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from runtime.batch.pump import NOTHING
+from workers.errors import RuntimeClosed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+    from runtime.batch.checkpoint import Checkpoint
+    from runtime.batch.job import Job
+    from runtime.batch.place import Submits
+    from runtime.batch.pump import Flight, Tally
+
+SERVE: Final = 64
+"""Results yielded before hosts get new work."""
+
+
+class Results(Iterator[Any]):
+    """The results of a map, as they come: (key, result). One thread at a time may iterate.
+
+    Close it, leave its `with` block, or simply drop it, to stop the map: what was not sent is not
+    sent, what is under way is cancelled, and the checkpoint is saved.
+    """
+
+    def __init__(self, job: Job, calls: Submits) -> None:
+        self._job = job
+        self._pump = job.pump
+        self._calls = calls
+        self._answers: SimpleQueue[tuple[Flight, Future[Any]]] = SimpleQueue()
+        self._under_way: dict[int, Future[Any]] = {}
+        self._yielded = 0
+        job.maps.add(self)
+
+    @property
+    def tally(self) -> Tally:
+        """How the map stands, in numbers."""
+        return self._pump.tally
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """The map's checkpoint, if it has one."""
+        return self._job.checkpoint
+
+    def observe(self, on_run: Callable[[Any, float], None]) -> None:
+        """Have a function told of every run that ended: its key, and its seconds at the host."""
+        self._pump.on_run = on_run
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        if self._job.closed:
+            error, self._job.input_error = self._job.input_error, None
+            raise error or StopIteration
+        try:
+            return self._next()
+        except BaseException as stop:
+            self._stop()
+            if isinstance(stop, KeyboardInterrupt):
+                stop.add_note(self._job.where())
+            raise
+
+    def _next(self) -> Any:
+        pump = self._pump
+        pump.settle()
+        self._yielded += 1
+        if self._yielded % SERVE == 0:
+            self._serve()
+        while True:
+            result = pump.take()
+            if result is not NOTHING:
+                return result
+            self._serve()
+            if pump.has_results:
+                continue
+            if pump.finished:
+                error, self._job.input_error = self._job.input_error, None
+                raise error or StopIteration
+            if not pump.wants:
+                self._wait()
+
+    def _serve(self) -> None:
+        """Take what has been answered, read a portion, send what can be sent."""
+        answers = self._answers
+        while not answers.empty():
+            self._answered(*answers.get())
+        self._job.read_some()
+        for flight in self._pump.flights():
+            packed = self._pump.pack(flight)
+            if packed is not None:
+                method = self._job.plan.method
+                try:
+                    future = self._calls.submit(flight.lane.target, method, packed, {})
+                except Exception as error:  # the runtime was closed
+                    self._pump.fail(flight, error)
+                    continue
+                self._under_way[id(flight)] = future
+                future.add_done_callback(partial(self._heard, flight))
+        if self._pump.fatal is not None:
+            raise self._pump.fatal
+        self._job.turn()
+
+    def _heard(self, flight: Flight, future: Future[Any]) -> None:
+        """Take note of an answer. In the client's thread."""
+        self._answers.put((flight, future))
+
+    def _wait(self) -> None:
+        """Wait for an answer, or for the time of something else."""
+        try:
+            self._answered(*self._answers.get(timeout=self._job.wait()))
+        except Empty:
+            return
+
+    def _answered(self, flight: Flight, future: Future[Any]) -> None:
+        del self._under_way[id(flight)]
+        error = future.exception()
+        if error is None:
+            self._pump.answer(flight, future.result())
+        else:
+            self._pump.fail(flight, error)
+
+    def _stop(self) -> None:
+        """Cancel what is under way and save the checkpoint."""
+        under_way, self._under_way = self._under_way, {}
+        for future in under_way.values():
+            future.cancel()
+        self._job.close()
+
+    def settle(self) -> None:
+        """Say that the result that was yielded last is dealt with, before asking for the next."""
+        self._pump.settle()
+
+    def close(self) -> None:
+        """Stop the map. Again: does nothing.
+
+        The result that was yielded last counts as dealt with only if another was asked for.
+        """
+        if not self._job.closed:
+            self._stop()
+
+    def cut_off(self) -> None:
+        """Stop the map because its runtime is closed; whoever goes on to iterate is told so."""
+        if not self._job.closed:
+            self._job.input_error = RuntimeClosed("the runtime was closed before the map ended")
+            self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_job"):
+            self.close()

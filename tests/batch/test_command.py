@@ -1,0 +1,245 @@
+"""`roost map`: files in, files out, and exit codes that scripts can trust."""
+
+import csv
+import gzip
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOST = str(Path(sys.executable).with_name("roost"))
+
+SCRIPT = """
+import asyncio
+from workers import DurableObject
+
+class Account(DurableObject):
+    async def deposit(self, row):
+        if int(row["n"]) < 0:
+            raise ValueError("a negative deposit")
+        total = (await self.ctx.storage.get("total") or 0) + int(row["n"])
+        await self.ctx.storage.put("total", total)
+        return total
+
+    async def deposit_all(self, rows):
+        return [await self.deposit(row) for row in rows]
+
+    async def slowly(self, row):
+        await asyncio.sleep(0.001)
+        return await self.deposit(row)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "bank.py").write_text(SCRIPT)
+    return tmp_path
+
+
+@pytest.fixture
+def roost_map(folder):
+    def roost_map_(*arguments, input=None):  # noqa: A002
+        return subprocess.run(
+            [ROOST, "map", "bank.py", "Account", *arguments],
+            cwd=folder,
+            input=input,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    return roost_map_
+
+
+def rows(count, keys=5):
+    return [{"who": f"k{n % keys}", "n": n} for n in range(count)]
+
+
+def json_lines(records):
+    return "".join(json.dumps(record) + "\n" for record in records)
+
+
+def totals(records):
+    found = {}
+    for record in records:
+        found[record["who"]] = found.get(record["who"], 0) + int(record["n"])
+    return found
+
+
+def last_by_key(text):
+    return {line["key"]: line["result"] for line in map(json.loads, text.splitlines())}
+
+
+def test_standard_input_becomes_standard_output_and_the_summary_goes_elsewhere(roost_map):
+    done = roost_map("deposit", "--key", "who", input=json_lines(rows(500)))
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) == 500
+    assert last_by_key(done.stdout) == totals(rows(500))
+    assert done.stderr.startswith("500 items of 5 keys in ")
+    assert "slowest keys: k" in done.stderr
+    assert "\x1b" not in done.stderr
+
+
+def write(folder, name, records):
+    path = folder / name
+    if name.endswith("parquet"):
+        arrow = pytest.importorskip("pyarrow")
+        parquet = pytest.importorskip("pyarrow.parquet")
+        parquet.write_table(arrow.Table.from_pylist(records), path)
+    elif ".jsonl" in name:
+        text = json_lines(records).encode()
+        path.write_bytes(gzip.compress(text) if name.endswith("gz") else text)
+    else:
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["who", "n"], delimiter="\t" if ".tsv" in name else ",")
+            writer.writeheader()
+            writer.writerows(records)
+
+
+@pytest.mark.parametrize("name", ["in.jsonl.gz", "in.csv", "in.tsv", "in.parquet"])
+def test_files_are_known_by_their_names(roost_map, folder, name):
+    write(folder, name, rows(100))
+    arguments = ("--key", "who", "--input", name, "--output", "out.jsonl", "--quiet", "--ordered")
+    done = roost_map("deposit", *arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    lines = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
+    assert [line["key"] for line in lines] == [row["who"] for row in rows(100)]
+    assert last_by_key((folder / "out.jsonl").read_text()) == totals(rows(100))
+
+
+def test_a_batch_is_a_list_of_records(roost_map):
+    done = roost_map("deposit_all", "-k", "who", "--batch", "8", input=json_lines(rows(200)))
+    assert done.returncode == 0
+    results = [json.loads(line)["result"] for line in done.stdout.splitlines()]
+    assert sum(map(len, results)) == 200
+    assert max(map(len, results)) <= 8
+
+
+def test_an_error_stops_it_with_exit_code_1_and_tells_where(roost_map):
+    records = [*rows(3), {"who": "k9", "n": -1}]
+    done = roost_map("deposit", "-k", "who", "-q", "--ordered", input=json_lines(records))
+    assert done.returncode == 1
+    assert len(done.stdout.splitlines()) == 3
+    assert "key 'k9', item 3 of the input" in done.stderr
+    assert "bank.py" in done.stderr
+    assert done.stderr.rstrip().endswith("ValueError: a negative deposit")
+
+
+def test_with_keep_going_failures_are_written_and_the_exit_code_is_3(roost_map, folder):
+    records = [*rows(3), {"who": "k9", "n": -1}, {"who": "k9", "n": 4}]
+    done = roost_map("deposit", "-k", "who", "--failures", "bad.jsonl", input=json_lines(records))
+    assert done.returncode == 3
+    assert len(done.stdout.splitlines()) == 4
+    (failure,) = map(json.loads, (folder / "bad.jsonl").read_text().splitlines())
+    assert failure == {
+        "key": "k9",
+        "item": {"who": "k9", "n": -1},
+        "error": "ValueError: a negative deposit",
+    }
+    assert "1 items failed\n  k9: ValueError: a negative deposit" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "says"),
+    [
+        ('{"who": "a"', (), "standard input, line 1: this is not JSON"),
+        ("[1]\n", (), "line 1: a JSON object is expected, and this is list"),
+        ('{"n": 1}\n', (), "line 1: there is no field 'who', only 'n'"),
+        ('{"who": 1.5}\n', (), "line 1: 'who' must be text or an integer, and is 1.5"),
+        ("who,n\na,1,2\n", ("--format", "csv"), "line 2: this line has another number of fields"),
+        ("", ("--format", "parquet"), "Parquet cannot be read from a pipe"),
+        ("", ("--input", "no.jsonl"), "no.jsonl: No such file or directory"),
+        ("", ("--input", "bank.py"), "bank.py: of what format is it?"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_1(roost_map, text, arguments, says):
+    done = roost_map("deposit", "-k", "who", *arguments, input=text)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("roost: ")
+    assert says in line
+
+
+def test_a_known_id_is_not_applied_again(roost_map):
+    records = [{"who": "a", "n": 1, "id": f"p{n % 3}"} for n in range(9)]
+    for _ in range(2):
+        done = roost_map("deposit", "-k", "who", "--id", "id", "-q", input=json_lines(records))
+        assert done.returncode == 0
+        assert max(last_by_key(done.stdout).values()) == 3
+
+
+def test_a_killed_command_goes_on_where_it_stopped_and_writes_every_line_once(folder):
+    records = rows(6000, keys=4)
+    (folder / "in.jsonl").write_text(json_lines(records))
+    command = [ROOST, "map", "bank.py", "Account", "slowly", "-k", "who", "-i", "in.jsonl"]
+    command += ["-o", "out.jsonl", "--checkpoint", "job", "-q"]
+    kept = folder / ".roost" / "checkpoints" / "job.json"
+    with subprocess.Popen(command, cwd=folder) as first:
+        while not (kept.exists() and json.loads(kept.read_bytes())["low"] > 0):
+            os.sched_yield()
+            assert first.poll() is None
+        first.kill()
+    assert len((folder / "out.jsonl").read_text().splitlines()) < 6000
+    second = subprocess.run(command, cwd=folder, check=True, timeout=60)
+    assert second.returncode == 0
+    lines = (folder / "out.jsonl").read_text()
+    assert len(lines.splitlines()) == 6000
+    results = {}
+    for line in map(json.loads, lines.splitlines()):
+        results.setdefault(line["key"], []).append(line["result"])
+    for key, found in results.items():
+        total, expected = 0, []
+        for record in records:
+            if record["who"] == key:
+                total += record["n"]
+                expected.append(total)
+        assert found == expected
+
+
+@pytest.mark.parametrize(("key", "code"), [(b"\x03", 130), (None, 143)])
+def test_ctrl_c_is_one_message_its_exit_code_and_no_orphans_and_a_rerun_ends_it(
+    folder, roost_map, key, code
+):
+    (folder / "in.jsonl").write_text(json_lines(rows(4000, keys=4)))
+    arguments = ["slowly", "-k", "who", "-i", "in.jsonl", "-o", "out.jsonl", "--checkpoint", "c"]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(folder)
+        os.environ.update(TERM="xterm", COLUMNS="120")
+        os.execv(ROOST, [ROOST, "map", "bank.py", "Account", *arguments])
+    shown = b""
+    while b"under way" not in shown:
+        shown += os.read(terminal, 4096)
+    children = psutil.Process(pid).children(recursive=True)
+    assert len(children) >= 2
+    if key is None:
+        os.kill(pid, signal.SIGTERM)
+    else:
+        os.write(terminal, key)
+    after = b""
+    while True:
+        try:
+            piece = os.read(terminal, 4096)
+        except OSError:  # the terminal has no one left
+            break
+        if not piece:
+            break
+        after += piece
+    _, status = os.waitpid(pid, 0)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) == code
+    text = after.decode()
+    assert text.count("roost:") == 1
+    assert "items are done; the same command goes on from there" in text
+    assert "Traceback" not in text
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert alive == []
+    assert roost_map(*arguments, "-q").returncode == 0
+    assert last_by_key((folder / "out.jsonl").read_text()) == totals(rows(4000, keys=4))

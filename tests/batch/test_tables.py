@@ -1,0 +1,70 @@
+"""Tables as input: pandas, Polars, Arrow; whole pieces of them with batches, rows without."""
+
+import numpy as np
+import pytest
+
+KEYS = np.array([f"t{n * 7 % 5}" for n in range(1000)])
+NUMBERS = np.arange(1000)
+
+
+def pandas_table():
+    return pytest.importorskip("pandas").DataFrame({"key": KEYS, "n": NUMBERS})
+
+
+def polars_table():
+    return pytest.importorskip("polars").DataFrame({"key": KEYS.tolist(), "n": NUMBERS})
+
+
+def arrow_table():
+    arrow = pytest.importorskip("pyarrow")
+    return arrow.table({"key": KEYS.tolist(), "n": NUMBERS})
+
+
+def arrow_batches():
+    return arrow_table().to_batches(300)
+
+
+def arrow_reader():
+    return arrow_table().to_reader(300)
+
+
+TABLES = [pandas_table, polars_table, arrow_table, arrow_batches, arrow_reader]
+
+
+@pytest.mark.parametrize("make", TABLES)
+def test_a_batch_is_a_table_of_the_same_kind_with_the_rows_of_one_key_in_order(accounts, make):
+    table = make()
+    seen = {}
+    for key, (kind, numbers, keys) in accounts.map("look_at", table, key="key", batch=64):
+        assert keys == {key}
+        assert 1 <= len(numbers) <= 64
+        assert kind in {"DataFrame", "Table", "RecordBatch"}
+        seen.setdefault(key, []).extend(numbers)
+    assert seen == {key: NUMBERS[key == KEYS].tolist() for key in set(KEYS.tolist())}
+
+
+@pytest.mark.parametrize("make", TABLES)
+def test_without_batches_a_row_is_a_dict(accounts, make):
+    pairs = accounts.map("same", make(), key="key", ordered=True)
+    assert list(pairs) == [
+        (key, {"key": key, "n": n}) for key, n in zip(KEYS.tolist(), NUMBERS.tolist(), strict=True)
+    ]
+
+
+@pytest.mark.parametrize("make", TABLES[:3])
+def test_keys_may_be_integers(accounts, make):
+    pairs = list(accounts.map("look_at", make(), key="n", batch=10))
+    assert sorted(key for key, _ in pairs) == list(range(1000))
+
+
+def test_a_missing_column_is_named(accounts):
+    with pytest.raises(TypeError, match="the table has no column 'nothing'; it has key, n"):
+        list(accounts.map("look_at", pandas_table(), key="nothing", batch=2))
+    with pytest.raises(TypeError, match="is the name of a column"):
+        accounts.map("look_at", pandas_table(), key=len, batch=2)
+
+
+def test_arrays_arrive_as_arrays(accounts):
+    arrays = [np.full(20_000, n) for n in range(20)]
+    pairs = accounts.map("sum_of", arrays, key=lambda array: int(array[0]) % 3)
+    assert sorted(value for _, value in pairs) == [20_000 * n for n in range(20)]
