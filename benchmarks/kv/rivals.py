@@ -7,12 +7,13 @@ import shutil
 import subprocess
 import time
 from functools import partial
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import diskcache
 import lmdb
 
-from benchmarks.kv.ours import values
+from benchmarks.kv.ours import SLICES, values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,11 +22,14 @@ if TYPE_CHECKING:
 
 
 def each(calls: int, call: Callable[[], Any]) -> float:
-    """Return the microseconds of a call."""
-    began = time.perf_counter()
-    for _ in range(calls):
-        call()
-    return (time.perf_counter() - began) / calls * 1e6
+    """Return the microseconds of a call: the median of many slices."""
+    slices, share = [], max(1, calls // SLICES)
+    for _ in range(calls // share):
+        began = time.perf_counter()
+        for _ in range(share):
+            call()
+        slices.append((time.perf_counter() - began) / share * 1e6)
+    return median(slices)
 
 
 class Rival:
