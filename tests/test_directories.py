@@ -24,7 +24,16 @@ from workers.errors import ConfigError, DataDirInUse
 
 
 @pytest.fixture
-def runs(monkeypatch):
+def shared_memory(tmp_path, monkeypatch):
+    """What stands for /dev/shm."""
+    directory = tmp_path / "shm"
+    directory.mkdir()
+    monkeypatch.setattr(directories, "SHARED_MEMORY", directory)
+    return directory
+
+
+@pytest.fixture
+def runs(monkeypatch, shared_memory):
     """Where run directories stand: a short path, as sockets need one."""
     with tempfile.TemporaryDirectory(prefix="r-") as directory:
         monkeypatch.setenv("XDG_RUNTIME_DIR", directory)
@@ -95,17 +104,31 @@ def test_a_claim_waits_for_the_children_of_a_dead_holder_and_not_for_ever(data, 
     release(second)
 
 
-def test_the_run_directories_of_killed_instances_go_and_those_of_others_stay(data, claimed):
-    parent = claimed().run.parent
-    killed, other = parent / f"{mark_of(data)}-0badcafe", parent / "0123456789abcdef-0badcafe"
-    for directory in (killed, other):
-        directory.mkdir()
-        (directory / "roster").touch()
+def test_what_killed_instances_left_outside_goes_and_what_is_others_stays(data, shared_memory):
+    first = claim(data, hosts=1, slots=None)
+    assert mode(first.shelf) == 0o700
+    assert first.shelf.parent == shared_memory
+    parent = first.run.parent
+    release(first)
+    assert list(parent.iterdir()) == list(shared_memory.iterdir()) == []
+    killed, other = f"{mark_of(data)}-0badcafe", "0123456789abcdef-0badcafe"
+    for directory in (parent, shared_memory):
+        for name in (killed, other):
+            (directory / name).mkdir()
+            (directory / name / "file").touch()
     (data.parent / "twin").symlink_to(data)
-    assert mark_of(data.parent / "twin") == mark_of(data)
-    directories._new_run(data)
-    assert not killed.exists()
-    assert other.exists()
+    second = claim(data.parent / "twin", hosts=1, slots=None)
+    for directory in (parent, shared_memory):
+        assert {path.name for path in directory.iterdir()} == {other, second.run.name}
+    release(second)
+
+
+def test_without_shared_memory_an_instance_has_no_shelf(data, monkeypatch, tmp_path):
+    monkeypatch.setattr(directories, "SHARED_MEMORY", tmp_path / "none")
+    found = claim(data, hosts=1, slots=None)
+    assert found.shelf is None
+    assert found.run.is_dir()
+    release(found)
 
 
 def test_a_claim_that_fails_lets_the_directory_go(data):

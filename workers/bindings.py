@@ -5,7 +5,7 @@ name exists in Cloudflare's spelling and in snake_case; options are keyword argu
 mapping in either spelling. The classes behind them are the engine's.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
 
@@ -146,6 +146,12 @@ class KVNamespace(Protocol):
 
     def delete(self, key: str) -> Awaitable[None]:
         """Remove a key, if it is there."""
+
+    def delete_bulk(self, keys: Sequence[str]) -> Awaitable[None]:
+        """Remove up to 100 keys, where they are there."""
+
+    def deleteBulk(self, keys: Sequence[str]) -> Awaitable[None]:
+        """See `delete_bulk`."""
 
     def list(self, options: Options = None, /, **kw: Any) -> Awaitable[dict[str, Any]]:
         """A page of keys: `prefix`, `limit` (at most 1,000), `cursor`."""

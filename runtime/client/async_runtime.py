@@ -181,7 +181,7 @@ class AsyncRuntime:
             await asyncio.to_thread(instance.wait, _EXTRA_SECONDS)
 
     async def __aenter__(self) -> Self:
-        return await self.start()
+        return self if self._connection is not None else await self.start()
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()

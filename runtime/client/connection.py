@@ -114,7 +114,7 @@ class Connection:
             link.streams.stop_reading(RuntimeClosed("the runtime was closed"))
         grace = self.bindings.config.limits.grace_s
         if waiting := self.caller.unanswered():
-            await asyncio.wait([*map(_as_future, waiting), self.ended], timeout=grace)
+            await asyncio.wait(list(map(_as_future, waiting)), timeout=grace)
         control.say(self._instance.connection, "finish")
         await asyncio.wait([self.ended], timeout=grace + _EXTRA_SECONDS)
 

@@ -189,6 +189,7 @@ class Calls:
         """Iterate over items that arrive in the loop's thread."""
         try:
             while True:
+                self.refuse_waiting()
                 if self._loop.is_closed():
                     raise RuntimeClosed("the runtime was closed")
                 step = asyncio.run_coroutine_threadsafe(_next(items), self._loop)

@@ -75,7 +75,7 @@ def _get_bulk(
     *,
     with_metadata: bool,
 ) -> dict[Any, Any]:
-    raw_keys = bulk_keys(keys)
+    raw_keys = bulk_keys(keys, "GET_BULK")
     check_cache_ttl(given, "GET_BULK")
     if form not in {"text", "json"}:
         raise refused("GET_BULK", 400, f'"{form}" is not a valid type. Use "json" or "text"')

@@ -59,8 +59,14 @@ def note(txn: Any, tables: Tables, name: bytes) -> bytes | None:
 
 
 def fill(txn: Any, tables: Tables, name: bytes, noted: bytes, record: bytes) -> bool:
-    """Put in what was read from disk, unless it may have been replaced; returns whether it was."""
+    """Put in what was read from disk; returns whether it was.
+
+    Not if it may have been replaced, and not if another reader was faster: a rotation may have come
+    since, and the name would be in both generations.
+    """
     if note(txn, tables, name) != noted:
+        return False
+    if any(txn.get(name, db=generation) is not None for generation in tables.generations):
         return False
     _put(txn, tables, ((name, record),))
     return True

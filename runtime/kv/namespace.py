@@ -21,6 +21,7 @@ from runtime.kv.validation import (
     MIN_TTL,
     MISSING,
     Pieces,
+    bulk_keys,
     expiry,
     key_bytes,
     metadata_text,
@@ -90,6 +91,13 @@ class KVNamespace:
         """Remove a key, if it is there; durable when this returns. Errors as of `put`."""
         await self._send(key_bytes(key, "DELETE"), None)
 
+    async def delete_bulk(self, keys: Any, /) -> None:
+        """Remove 1 to 100 keys, where they are there; durable when this returns. Errors as of `put`.
+
+        None is removed when one of them is refused.
+        """
+        await asyncio.gather(*[self._send(key, None) for key in bulk_keys(keys, "DELETE_BULK")])
+
     async def list(self, options: Any = None, /, **more: Any) -> Record:
         """Return a page of keys in UTF-8 byte order: `keys`, `list_complete`, `cursor`.
 
@@ -100,6 +108,7 @@ class KVNamespace:
         return list_keys(self._store.scan, options, more)
 
     getWithMetadata = get_with_metadata
+    deleteBulk = delete_bulk
 
     def _send(self, key: bytes, entry: Entry | None) -> asyncio.Future[None]:
         """Submit a write once the gate lets it out; never before one that was sent earlier."""
@@ -162,11 +171,19 @@ class SyncKVNamespace:
         """Remove a key and wait until that is durable; see `KVNamespace.delete`."""
         self._send(key_bytes(key, "DELETE"), None)
 
+    def delete_bulk(self, keys: Any, /) -> None:
+        """Remove many keys and wait until that is durable; see `KVNamespace.delete_bulk`."""
+        writes = [(key, Future[None]()) for key in bulk_keys(keys, "DELETE_BULK")]
+        self._store.submit(*(Write(key, None, future) for key, future in writes))
+        for _, future in writes:
+            future.result()
+
     def list(self, options: Any = None, /, **more: Any) -> Record:
         """Return a page of keys; see `KVNamespace.list`."""
         return list_keys(self._store.scan, options, more)
 
     getWithMetadata = get_with_metadata
+    deleteBulk = delete_bulk
 
     def _send(self, key: bytes, entry: Entry | None) -> None:
         future: Future[None] = Future()

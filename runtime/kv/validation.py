@@ -104,13 +104,15 @@ def _short_enough(name: str, operation: str) -> bytes:
     return raw
 
 
-def bulk_keys(keys: list[Any] | tuple[Any, ...]) -> list[bytes]:
-    """Return the keys of a bulk read: 1 to 100."""
+def bulk_keys(keys: list[Any] | tuple[Any, ...], operation: str) -> list[bytes]:
+    """Return the keys of a bulk read or delete: 1 to 100."""
+    if not isinstance(keys, (list, tuple)):
+        raise TypeError(f"keys must be a list, not {type(keys).__name__}")
     if not keys:
-        raise refused("GET_BULK", 400, "You must request a minimum of 1 key")
+        raise refused(operation, 400, "You must request a minimum of 1 key")
     if len(keys) > BULK_KEYS:
-        raise refused("GET_BULK", 400, f"You can request a maximum of {BULK_KEYS} keys")
-    return [key_bytes(key, "GET_BULK") for key in keys]
+        raise refused(operation, 400, f"You can request a maximum of {BULK_KEYS} keys")
+    return [key_bytes(key, operation) for key in keys]
 
 
 def check_cache_ttl(options: Mapping[str, Any], operation: str) -> None:

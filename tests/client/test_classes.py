@@ -7,7 +7,7 @@ import types
 
 import pytest
 
-from runtime.client.instance import _importable, _pickle
+from runtime.client.instance import _pickle, importable
 from runtime.client.options import DATA, options
 from workers import DurableObject, WorkerEntrypoint
 from workers.errors import ConfigError
@@ -67,7 +67,7 @@ def test_classes_that_cannot_be_sent_are_told(module):
     [("json.decoder", True), ("sys", True), ("only_in_this_test", False), ("json.nothing", False)],
 )
 def test_what_a_fresh_process_can_import_is_known(module, name, can_be):
-    assert _importable(name) is can_be
+    assert importable(name) is can_be
 
 
 # --- options ---------------------------------------------------------------------------------------

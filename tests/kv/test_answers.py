@@ -3,6 +3,7 @@
 import pytest
 
 from runtime.kv import Record
+from workers.errors import KVError
 
 
 async def collect(stream):
@@ -75,6 +76,19 @@ async def test_a_deleted_key_is_absent_and_deleting_it_again_is_no_error(kv):
     await kv.delete("k")
     await kv.delete("k")
     assert await kv.get("k") is None
+
+
+async def test_a_bulk_delete_removes_all_its_keys_or_none(kv, sync_kv):
+    for key in "abcde":
+        await kv.put(key, key)
+    await kv.delete_bulk(["a", "absent", "b"])
+    sync_kv.deleteBulk(("c",))
+    for keys in (["d", ""], ["d", "k" * 513], [], ["d"] * 101, "d"):
+        with pytest.raises((TypeError, KVError)):
+            await kv.deleteBulk(keys)
+        with pytest.raises((TypeError, KVError)):
+            sync_kv.delete_bulk(keys)
+    assert [item.name for item in (await kv.list())["keys"]] == ["d", "e"]
 
 
 async def test_both_spellings_of_options_mean_the_same(kv, clock):

@@ -46,6 +46,22 @@ def test_a_reader_slower_than_a_writer_puts_back_nothing(shared):
         assert find(shared, key) == [None, None]
 
 
+def test_of_two_readers_that_fill_one_key_only_the_first_does(shared):
+    key, tables = KEYS[0], shared.tables
+    with shared.write() as txn:
+        noted = coherence.note(txn, tables, key)
+        assert coherence.fill(txn, tables, key, noted, b"value")
+    for number in range(99):  # until it is in the old generation
+        if find(shared, key)[1 - shared.tables.young(shared.environment.begin())]:
+            break
+        with shared.write() as txn:
+            filler = [(PREFIX + b"%d" % number, b"x" * 30_000)]
+            coherence.settle(txn, tables, PREFIX, filler)
+    with shared.write() as txn:
+        assert not coherence.fill(txn, tables, key, noted, b"value")
+    assert sorted(find(shared, key), key=str) == [None, b"value"]
+
+
 def test_what_is_read_stays_while_generations_go_by_and_what_is_not_read_goes(shared):
     tables = shared.tables
     hot, cold, filler = PREFIX + b"hot", PREFIX + b"cold", b"x" * 30_000

@@ -106,9 +106,15 @@ class House:
         shared = [path for path in SHM.iterdir() if any(mark in path.name for mark in marks)]
         return sorted(str(path) for path in (*self.runtime.glob("roost-*/*"), *shared))
 
-    def leftovers(self) -> list[str]:
-        """What is left when everything has had time to end: processes and files."""
-        return [_describe(pid) for pid in wait_for_end(self.processes())] + self.files()
+    def inventory(self) -> frozenset[int | str]:
+        """What is there now: processes and files."""
+        return frozenset((*self.processes(), *self.files()))
+
+    def leftovers(self, since: frozenset[int | str] = frozenset()) -> list[str]:
+        """What is there and was not `since`, when it has had time to end."""
+        processes = [pid for pid in self.processes() if pid not in since]
+        left = [_describe(pid) for pid in wait_for_end(processes)]
+        return left + [file for file in self.files() if file not in since]
 
 
 def _describe(pid: int) -> str:

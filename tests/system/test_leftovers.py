@@ -109,9 +109,8 @@ def test_ctrl_c_in_a_blocking_call_leaves_the_runtime_usable(type_in, house, tmp
 
 
 def test_the_instance_of_a_killed_program_ends_though_a_fork_of_it_lives(run, house, tmp_path):
-    program = run(PROGRAMS / "forking.py", tmp_path / "data")
+    program = run(PROGRAMS / "forking.py", tmp_path / "data", "outlived")
     fork = int(program.out.wait(r"fork (\d+)")[1])
-    program.out.wait("done")
     kill(program.pid)
     assert not wait_for_end(list(set(house.processes()) - {fork}))
     program.tell()  # the fork has its input

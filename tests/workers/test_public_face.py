@@ -35,20 +35,12 @@ def test_every_name_of_the_face_is_there():
     assert Context is bindings.Context
 
 
-def test_importing_is_quick_and_loads_neither_the_engine_nor_aiohttp(tmp_path):
+def test_importing_loads_neither_the_engine_nor_anything_that_is_slow_to_import(tmp_path):
     code = (
-        "import sys, time; start = time.perf_counter(); import workers;"
-        "print(time.perf_counter() - start);"
+        "import sys, workers;"
         "print([m for m in ('runtime', 'aiohttp', 'asyncio', 'email') if m in sys.modules])"
     )
-    times = []
-    for _ in range(5):
-        seconds, loaded = run(code, tmp_path)[0].splitlines()
-        assert loaded == "[]"
-        times.append(float(seconds))
-        if times[-1] < 0.040:
-            break
-    assert min(times) < 0.040
+    assert run(code, tmp_path)[0].splitlines() == ["[]"]
 
 
 @pytest.mark.parametrize(

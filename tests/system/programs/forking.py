@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import sys
 
 from runtime import Runtime, connect
@@ -15,7 +16,7 @@ class Counter(DurableObject):
         return self.total
 
 
-data = sys.argv[1]
+data, *outlived = sys.argv[1:]
 
 
 def connected(n):
@@ -57,10 +58,11 @@ with multiprocessing.get_context("fork").Pool(2) as pool:
 print("after", rt.env.COUNTERS.getByName("shared").add(1), flush=True)
 if fork := os.fork():
     print("fork", fork, flush=True)
-    print("done", flush=True)
-    sys.stdin.readline()
+    if outlived:
+        signal.pause()
     rt.close()
     print("ended", flush=True)
 else:
-    sys.stdin.readline()
+    if outlived:
+        sys.stdin.readline()
     os._exit(0)
