@@ -18,7 +18,7 @@ import workers
 LAYERS = [
     {"workers"},
     {"config", "control", "directories", "ids", "roster"},
-    {"kv", "status", "storage", "wire"},
+    {"boot", "kv", "status", "storage", "wire"},
     {"batch"},
     {"stubs"},
     {"bindings"},

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from runtime.boot import Worker
 from runtime.cli import common
 from runtime.config.settings import read_ip
 from runtime.config.table import Table
 from runtime.directories import claim, release
 from runtime.gateway.process import Gateway, run_gateway
-from runtime.host.process import Worker
 from runtime.supervisor.supervisor import Supervisor, only_one_thread
 from runtime.supervisor.trial import run_watcher
 from workers.errors import ConfigError, RoostError

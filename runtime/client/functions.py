@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import cloudpickle
 
+from runtime.batch.chunks import apply_all
 from runtime.batch.job import Job
 from runtime.client.instance import importable
-from runtime.host.runs import apply_all
 from runtime.wire.runs import ALONE, FUNCTIONS, Run, ready
 
 if TYPE_CHECKING:

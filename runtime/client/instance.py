@@ -22,9 +22,8 @@ from typing import TYPE_CHECKING
 import cloudpickle
 
 from runtime import control
+from runtime.boot import Boot, Worker
 from runtime.directories import check_private, run_directory
-from runtime.host.process import Worker
-from runtime.supervisor.embedded import Boot
 from workers.errors import RuntimeClosed
 
 if TYPE_CHECKING:

@@ -26,8 +26,8 @@ from runtime.client.functions import HostExecutor, call_of, job_of
 from runtime.client.instance import Instance, find
 from runtime.client.lane import Lane, NotStarted
 from runtime.client.options import options
-from runtime.host.host import LANE
 from runtime.status import HostStatus, status_of
+from runtime.wire.caller import LANE
 from runtime.wire.codec import parcel
 from runtime.wire.items import RemoteItems
 from workers import Request, Response

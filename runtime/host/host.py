@@ -29,6 +29,7 @@ from runtime.host.slots import Slots
 from runtime.host.sockets import HostSockets
 from runtime.host.turns import Stage
 from runtime.wire import messages as m
+from runtime.wire.caller import LANE
 from runtime.wire.codec import decode, pack, pack_error, unpack
 from runtime.wire.link import Reply, describe
 from workers.current import current_event
@@ -58,9 +59,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("roost.host")
 
 _SOCKETS: Final = frozenset({m.SAID, m.ATTACH, m.ADOPT, m.STAMPS})
-
-LANE: Final = b"+"
-"""Stands in the names of a process' further connections, those of its blocking calls."""
 
 TELL_NS: Final = 1_000_000
 """Nanoseconds between two writings of all figures."""

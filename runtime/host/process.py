@@ -17,7 +17,6 @@ import secrets
 import signal
 import sys
 import traceback
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import uvloop
@@ -37,7 +36,7 @@ from workers.errors import ScriptError
 if TYPE_CHECKING:
     import socket
 
-    from runtime.config import Config
+    from runtime.boot import Worker
     from runtime.directories import Directories
 
 FAILED_TO_START = 3
@@ -48,17 +47,6 @@ WHERE = signal.SIGXCPU
 
 _PR_SET_PDEATHSIG = 1
 _LOOK_SECONDS = 0.005
-
-
-@dataclass(frozen=True, slots=True)
-class Worker:
-    """What a host runs."""
-
-    config: Config
-    classes: bytes | None
-    """Pickled classes of an embedding program; None when the script's file is to be loaded."""
-    path: tuple[str, ...]
-    """Where the embedding program imports modules from."""
 
 
 def run_host(

@@ -237,8 +237,3 @@ class Functions:
 
 def _apply(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     return function(*args, **kwargs)
-
-
-def apply_all(function: Callable[..., Any], chunk: list[Any]) -> list[Any]:
-    """Call a function with each of several tuples of arguments."""
-    return [function(*args) for args in chunk]

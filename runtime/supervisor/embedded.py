@@ -12,7 +12,6 @@ import os
 import pickle
 import socket
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runtime import control
@@ -20,19 +19,7 @@ from runtime.directories import claim, release
 from runtime.supervisor.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from runtime.host.process import Worker
-
-
-@dataclass(frozen=True, slots=True)
-class Boot:
-    """What an embedding program asks for."""
-
-    worker: Worker
-    data: Path
-    hosts: int
-    log_level: str
+    from runtime.boot import Boot
 
 
 def main(descriptor: int) -> None:

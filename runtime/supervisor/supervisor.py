@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Mapping, Sequence
 
+    from runtime.boot import Worker
     from runtime.directories import Directories
-    from runtime.host.process import Worker
 
 _log = logging.getLogger("roost")
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
 
-    from runtime.host.process import Worker
+    from runtime.boot import Worker
     from runtime.stubs import Calls
 
 

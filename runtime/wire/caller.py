@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from runtime.wire.shelf import Shelf
     from workers import Request
 
+LANE = b"+"
+"""Stands in the names of a process' further connections, those of its blocking calls."""
+
 DRAIN = 64
 """Batches taken from one socket before the rest of the loop gets its turn."""
 
