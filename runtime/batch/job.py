@@ -14,7 +14,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from runtime.batch.checkpoint import EVERY, Checkpoint, Purpose
-from runtime.batch.progress import Progress
 from runtime.batch.pump import Pump
 from runtime.batch.source import check_item_id, read, read_any
 from runtime.wire.runs import PASSING
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     from runtime.batch.place import Place
     from runtime.batch.plan import Plan
+    from runtime.batch.progress import Progress
     from runtime.batch.source import Key
     from runtime.wire.messages import Target
 
@@ -34,6 +34,12 @@ PORTION_SECONDS: Final = 0.005
 
 TARGETS: Final = 65_536
 """Addresses of objects that are remembered."""
+
+
+def _progress(plan: Plan, place: Place, total: int | None) -> Progress:
+    from runtime.batch.progress import Progress  # noqa: PLC0415  (30 ms for what few maps show)
+
+    return Progress(plan, place.roster, total)
 
 
 class Job:
@@ -87,7 +93,7 @@ class Job:
             if kept is not None:
                 self.pump.answered = lambda: kept.saved_low
             total = len(items) if hasattr(items, "__len__") and self._key_of is not None else None
-            self.progress = Progress(plan, place.roster, total) if plan.progress else None
+            self.progress = _progress(plan, place, total) if plan.progress else None
         except BaseException:
             if self.checkpoint is not None:
                 self.checkpoint.close()
