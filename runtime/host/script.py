@@ -81,13 +81,18 @@ def _import(path: Path) -> ModuleType:
         raise ScriptError(f"{path} is not a Python file (`main` of the configuration)")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    wrote, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
+        # Bytecode goes by the file's size and the second of its change: a script that is changed
+        # twice within a second would be reloaded as it was before.
         spec.loader.exec_module(module)
     except BaseException as cause:  # also sys.exit() at its top level
         raise ScriptError(
             f"{path} raised {type(cause).__name__} while it was imported:\n"
             + "".join(traceback.format_exception(type(cause), cause, _from_script(cause))).rstrip()
         ) from cause
+    finally:
+        sys.dont_write_bytecode = wrote
     return module
 
 

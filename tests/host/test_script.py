@@ -1,5 +1,7 @@
 """Scripts are loaded as the original loads them, and whatever is wrong with one is said whole."""
 
+import importlib
+import os
 import sys
 
 import cloudpickle
@@ -131,3 +133,18 @@ def test_classes_that_cannot_be_had_in_a_host_are_told_with_the_traceback():
 
     with pytest.raises(ScriptError, match=r"cannot be loaded in a host process:\nTraceback"):
         load_script(None, cloudpickle.dumps(({"Refuses": Refuses()}, None)))
+
+
+def test_a_script_changed_twice_within_a_second_is_loaded_as_it_is(project, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    for value in "12":
+        sys.modules.pop("helper_of_test", None)
+        importlib.invalidate_caches()
+        helper = ROOM + f"VALUE = {value}\n"
+        script = project("from helper_of_test import *\n", helper_of_test=helper)
+        for path in (tmp_path / "src").glob("*.py"):
+            os.utime(path, (1e9, 1e9))  # bytecode goes by size and second
+        room = script.objects["Room"]
+        assert str(sys.modules[room.__module__].VALUE) == value
+    assert not (tmp_path / "src" / "__pycache__").exists()
+    assert not sys.dont_write_bytecode

@@ -83,6 +83,8 @@ class House:
     runtime: Path
     grounds: Path
     """Where all data directories are."""
+    before: frozenset[int | str] = frozenset()
+    """What was there first: files of instances that other modules have killed."""
 
     @property
     def env(self) -> dict[str, str]:
@@ -110,8 +112,9 @@ class House:
         """What is there now: processes and files."""
         return frozenset((*self.processes(), *self.files()))
 
-    def leftovers(self, since: frozenset[int | str] = frozenset()) -> list[str]:
-        """What is there and was not `since`, when it has had time to end."""
+    def leftovers(self, since: frozenset[int | str] | None = None) -> list[str]:
+        """What is there and was not before, or not `since`, when it has had time to end."""
+        since = self.before if since is None else since
         processes = [pid for pid in self.processes() if pid not in since]
         left = [_describe(pid) for pid in wait_for_end(processes)]
         return left + [file for file in self.files() if file not in since]
@@ -226,6 +229,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_RUNTIME_DIR", str(runtime))  # for a Runtime of the test itself
         house = House(runtime, tmp_path_factory.getbasetemp())
+        house.before = house.inventory()
         yield house
         left = house.leftovers()
         for pid in house.processes():
