@@ -199,7 +199,9 @@ class _Rest(Coroutine[Any, Any, None]):
     def throw(self, *error: Any) -> Any:
         """Go on with an error."""
         if "send" not in self.__dict__:
-            self.send(None)
+            waiting = self.send(None)
+            if hasattr(waiting, "cancel") and waiting.cancel():
+                return waiting  # the error reaches the code through it, as in any Task
         return self._code.throw(*error)
 
     def close(self) -> None:

@@ -362,6 +362,25 @@ async def test_an_event_cancelled_before_its_task_has_begun_ends_like_any_other(
     assert owner.tasks == {}
 
 
+async def test_what_an_event_waits_for_is_cancelled_before_its_task_has_begun(stage, owner):
+    loop = asyncio.get_running_loop()
+    waited_for = [loop.create_future() for _ in range(3)]
+
+    async def method(future):
+        await future
+
+    def callback():
+        for ticket, future in enumerate(waited_for):
+            stage.run(owner, ticket, method, (future,), None)
+        for task in owner.tasks.values():
+            task.cancel()
+
+    loop.call_soon(callback)
+    await settle()
+    assert [type(what) for _, what in owner.told.values()] == [asyncio.CancelledError] * 3
+    assert [future.cancelled() for future in waited_for] == [True] * 3
+
+
 async def test_an_event_may_refuse_to_be_cancelled(run, owner):
     async def method():
         try:
