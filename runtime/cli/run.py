@@ -167,11 +167,12 @@ def _run(
 
 
 def _log_at(level: str) -> None:
-    """Log to the error stream: Roost's events, what the script logs, and warnings of libraries."""
+    """Log to the error stream: Roost's events, what the script logs, and what libraries warn of."""
     logging.basicConfig(level=level.upper(), format="%(message)s", stream=sys.stderr, force=True)
     if level != "debug":
-        for library in ("uvicorn", "watchfiles"):
-            logging.getLogger(library).setLevel(logging.WARNING)
+        # uvicorn warns, without a fact, of each request that is no HTTP; it is answered, that is all.
+        logging.getLogger("uvicorn").setLevel(logging.ERROR)
+        logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 
 def _supervisor(

@@ -96,9 +96,6 @@ async def _main(gateway: Gateway, connection: socket.socket) -> None:
         response: Response = await caller.fetch(None, request)
         return response
 
-    logging.getLogger("uvicorn").setLevel(
-        logging.WARNING
-    )  # its comings and goings are ours to tell
     log = AccessLog(sys.stdout, quiet=gateway.quiet)
     app = build_app(
         dispatch, mode=gateway.mode, max_body=gateway.max_body, sockets=sockets, access_log=log
