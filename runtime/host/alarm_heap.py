@@ -27,13 +27,14 @@ _START: Final = (-1, b"")
 class AlarmHeap:
     """See the module's text. `load(after, limit)` gives the file's alarms beyond a border."""
 
-    __slots__ = ("_beyond", "_border", "_due", "_heap", "_load", "_page")
+    __slots__ = ("_beyond", "_border", "_due", "_heap", "_load", "_own", "_page")
 
     def __init__(self, load: Callable[[Entry, int], list[Entry]], *, page: int = PAGE) -> None:
         self._load = load
         self._page = page
         self._heap: list[Entry] = []
         self._due: dict[bytes, int] = {}  # of what is in the heap; others there are stale
+        self._own: set[bytes] = set()  # taken, or set `anyway`: of these the file does not count
         self._border: Entry = _START
         self._beyond = True  # the file may have alarms beyond the border
 
@@ -45,6 +46,10 @@ class AlarmHeap:
 
         `anyway` keeps it in memory wherever the border is: what the file says of it is otherwise.
         """
+        if anyway:
+            self._own.add(object_id)
+        else:
+            self._own.discard(object_id)
         if due is None:
             self._due.pop(object_id, None)
             return
@@ -63,19 +68,24 @@ class AlarmHeap:
         while True:
             while self._heap and self._due.get(self._heap[0][1]) != self._heap[0][0]:
                 heappop(self._heap)
-            if self._heap:
+            # What was set `anyway` may lie behind alarms that were not yet read.
+            if self._heap and (not self._beyond or self._heap[0] <= self._border):
                 return self._heap[0][0]
             if not self._beyond:
                 return None
             self._read()
 
     def pop(self, now: int) -> bytes | None:
-        """Take out and return the object whose alarm is next, if it is due."""
+        """Take out and return the object whose alarm is next, if it is due.
+
+        It is not returned again before it was set again, whatever the file says.
+        """
         due = self.first()
         if due is None or due > now:
             return None
         _, object_id = heappop(self._heap)
         del self._due[object_id]
+        self._own.add(object_id)
         return object_id
 
     def _read(self) -> None:
@@ -84,7 +94,7 @@ class AlarmHeap:
         if entries:
             self._border = entries[-1]
         for due, object_id in entries:
-            if object_id not in self._due:
+            if object_id not in self._due and object_id not in self._own:
                 self._due[object_id] = due
                 heappush(self._heap, (due, object_id))
 
@@ -92,8 +102,11 @@ class AlarmHeap:
         """Leave the last alarms to the file, when too many were set before the border."""
         alive = sorted({entry for entry in self._heap if self._due.get(entry[1]) == entry[0]})
         self._heap = alive
-        if len(alive) > 2 * self._page:
-            self._heap = alive[: self._page]
+        in_file = [entry for entry in alive if entry[1] not in self._own]
+        if len(in_file) > 2 * self._page:
+            self._border = in_file[self._page - 1]
+            self._heap = [
+                entry for entry in alive if entry <= self._border or entry[1] in self._own
+            ]
             self._due = {object_id: due for due, object_id in self._heap}
-            self._border = self._heap[-1]
             self._beyond = True

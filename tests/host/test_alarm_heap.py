@@ -84,6 +84,45 @@ def test_a_page_is_read_when_the_one_before_is_taken_and_never_all():
     assert len(heap) <= 100
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_what_rings_is_not_read_from_the_file_again_when_memory_is_given_back(again):
+    """Its row stays in the file until it has rung to its end."""
+    file = {b"%02d" % number: 5 for number in range(50, 53)}
+    heap = AlarmHeap(
+        lambda after, limit: sorted(row for row in rows_of(file) if row > after)[:limit], page=3
+    )
+    assert heap.pop(5) == b"50"
+    if again:
+        heap.set(b"50", 9, anyway=True)
+    for number in range(40):
+        file[b"%02d" % number] = 1
+        heap.set(b"%02d" % number, 1)
+    assert len(heap) < 10
+    taken = []
+    while (found := heap.pop(5)) is not None:
+        taken.append(found)
+    assert sorted(taken) == sorted(file.keys() - {b"50"})
+    assert heap.pop(9) == (b"50" if again else None)
+
+
+def test_an_alarm_kept_anyway_holds_up_none_that_the_file_has_before_it():
+    file = {b"%02d" % number: number for number in range(30)}
+    heap = AlarmHeap(
+        lambda after, limit: sorted(row for row in rows_of(file) if row > after)[:limit], page=3
+    )
+    assert heap.pop(0) == b"00"
+    heap.set(b"00", 20, anyway=True)
+    taken = [heap.pop(30) for _ in range(30)]
+    assert taken.index(b"00") == 19
+    assert taken == sorted(
+        taken, key=lambda name: (20, b"00") if name == b"00" else (int(name), name)
+    )
+
+
+def rows_of(file):
+    return [(due, object_id) for object_id, due in file.items()]
+
+
 def test_nothing_is_taken_before_its_time():
     heap = AlarmHeap(lambda _after, _limit: [])
     assert heap.first() is None
