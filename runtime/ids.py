@@ -179,8 +179,11 @@ def _as_name(name: str | SupportsIndex) -> str:
 
 
 def slot_of(raw: bytes, slots: int) -> int:
-    """The slot, 0 to `slots - 1`, that owns the object with this id."""
-    return int.from_bytes(raw[:8], "big") % slots
+    """The slot, 0 to `slots - 1`, that owns the object with this id: its first 8 bytes mod `slots`.
+
+    `slots` is a power of two up to 65,536, so that the last two of these bytes say it all.
+    """
+    return (raw[6] << 8 | raw[7]) % slots
 
 
 def host_of(slot: int, hosts: int) -> int:

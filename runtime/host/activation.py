@@ -395,6 +395,8 @@ class Activation:
         timeout: float | None = None,
     ) -> Reply:
         """Call another object (or this one) in this object's name, behind its output gate."""
+        if self.output.open:
+            return self.host.caller.call(target, method, args, kwargs, timeout)
         outgoing = Outgoing(*self.host.caller.prepare(target, method, args, kwargs, timeout))
         self.say(outgoing)
         return outgoing.reply

@@ -14,7 +14,7 @@ import zmq
 from runtime.ids import host_of, slot_of
 from runtime.roster import Roster, State, describe_loss, endpoint
 from runtime.wire import messages as m
-from runtime.wire.codec import SOCKET, decode, encode, parcel
+from runtime.wire.codec import PLAIN, SOCKET, decode, encode, parcel
 from runtime.wire.deadlines import Deadlines
 from runtime.wire.link import Link, Reply
 from runtime.wire.listener import readable
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from runtime.wire.messages import Batch, Message, Target
     from runtime.wire.shelf import Shelf
     from workers import Request
+
+_ARE_PLAIN = PLAIN.issuperset
 
 LANE = b"+"
 """Stands in the names of a process' further connections, those of its blocking calls."""
@@ -148,13 +150,15 @@ class Caller:
         self.links = [Link(host, loop) for host in range(roster.hosts)]
         for link in self.links:
             link.elsewhere = self._elsewhere
+        owners = [self.links[host_of(slot, roster.hosts)] for slot in range(roster.slots)]
+        self._owners = owners
+        """The link to the owner of each slot."""
 
     def link_of(self, target: Target | None) -> Link:
         """Return the link to the owner of an object, or to the host with the least to do."""
         if target is None:
             return min(self.links, key=_load)
-        roster = self._roster
-        return self.links[host_of(slot_of(target[1], roster.slots), roster.hosts)]
+        return self._owners[slot_of(target[1], len(self._owners))]
 
     def _elsewhere(self, waiter: Waiter, message: Message, frames: Sequence[Frame]) -> bool:
         """Send a stateless call to a host that is up, after another has refused it."""
@@ -206,6 +210,17 @@ class Caller:
         timeout: float | None = None,
     ) -> Reply:
         """Call a method. The future has its result, or the exception that it raised."""
+        if (
+            target is not None
+            and not kwargs
+            and timeout is None
+            and not self._refusal
+            and _ARE_PLAIN(map(type, args))
+        ):
+            reply = Reply(loop=self._loop)
+            owners = self._owners
+            owners[slot_of(target[1], len(owners))].send_call(reply, target, method, args)
+            return reply
         reply, message, frames = self.prepare(target, method, args, kwargs, timeout)
         reply.link.post_call(reply, message, frames)
         return reply
@@ -252,6 +267,7 @@ class Caller:
     def carry(self, carrier: Carrier) -> Link:
         """Carry the calls of a host to itself by something else than a socket."""
         link = self.links[self._own_host]
+        link.bursts = False
         link.connected(0, carrier)
         return link
 

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 WINDOW = 8_192
 """Unanswered calls that one process may have under way to one host."""
 
+BURST = 256
+"""Calls made in one tick after which those so far leave: their host works while the rest is made."""
+
 LIMIT = 1_000_000
 """Calls that may wait for the window; one more is refused as overloaded."""
 
@@ -109,6 +112,7 @@ class Link:
         "_refusal",
         "_scheduled",
         "_sent",
+        "bursts",
         "elsewhere",
         "generation",
         "host",
@@ -126,6 +130,8 @@ class Link:
         """Whether the host takes no new calls, though it is up."""
         self.elsewhere: Callable[[Waiter, Message, Sequence[Frame]], bool] = _nowhere
         """Sends a refused call that any host can run to another one, if there is another."""
+        self.bursts = True
+        """Whether calls may leave before the tick ends. Not to this very process: events never nest."""
         self.streams = Streams(self.post)
         self.on_sockets: Callable[[Link, Message], None] = _no_sockets
         """Takes what the host says about WebSockets; set by a gateway."""
@@ -158,6 +164,28 @@ class Link:
         reply.link = self
         return reply.call
 
+    def send_call(self, reply: Waiter, target: Target, method: str, args: tuple[Any, ...]) -> None:
+        """Number and send a call of plain arguments: what `number` and `post_call` do, in one piece.
+
+        Most calls are such, and each call of a function costs their caller 0.05 µs.
+        """
+        self._numbers = number = self._numbers + 1
+        reply.call = number
+        reply.link = self
+        message = (m.CALL, number, target, method, args, None)
+        unanswered = self.unanswered
+        if self._held is not None or self._backlog or len(unanswered) >= WINDOW:
+            self.post_call(reply, message)
+            return
+        unanswered[number] = (reply, message, _NO_FRAMES)
+        self._gathered = number
+        self._out.append(message)
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self.flush)
+        elif not number % BURST and self.bursts:
+            self.flush()
+
     def post_call(
         self, reply: Waiter, message: Message, frames: Sequence[Frame] = _NO_FRAMES
     ) -> None:
@@ -181,7 +209,8 @@ class Link:
             if frames:
                 self._frames.extend(frames)
             # What waited behind a gate comes later than its number says.
-            self._gathered = max(self._gathered, reply.call)
+            if reply.call > self._gathered:
+                self._gathered = reply.call
             self.post(message)
 
     def discard(self, message: Message, frames: Sequence[Frame] = _NO_FRAMES) -> None:
