@@ -91,12 +91,11 @@ class Dialer:
         if socket is None:
             return
         for _ in range(DRAIN):
-            try:
-                first = socket.recv(zmq.DONTWAIT)
-            except zmq.Again:
+            if not readable(socket):
                 return
+            first = socket.recv(zmq.DONTWAIT)
             frames: list[Frame] = []
-            while socket.getsockopt(zmq.RCVMORE):
+            while socket.get(zmq.RCVMORE):
                 frames.append(socket.recv(zmq.DONTWAIT))
             self.heard = True
             if self._link.receive(decode(first), frames):
