@@ -209,8 +209,7 @@ class Link:
             if frames:
                 self._frames.extend(frames)
             # What waited behind a gate comes later than its number says.
-            if reply.call > self._gathered:
-                self._gathered = reply.call
+            self._gathered = max(self._gathered, reply.call)
             self.post(message)
 
     def discard(self, message: Message, frames: Sequence[Frame] = _NO_FRAMES) -> None:
