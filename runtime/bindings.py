@@ -39,7 +39,7 @@ class Bindings:
         self._kv_ids = {kv.binding: kv.id for kv in config.kv}
         self._classes = {binding.name: binding.class_name for binding in config.objects}
         self._keys = {
-            class_name: NamespaceKey(f"{config.name}-{class_name}")
+            class_name: NamespaceKey(config.id_key(class_name))
             for class_name in self._classes.values()
         }
         self._stores: dict[str, Store] = {}

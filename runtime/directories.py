@@ -92,12 +92,26 @@ def check_private(directory: Path) -> None:
         )
 
 
-def write_private(path: Path, content: bytes) -> None:
-    """Write a file that only this user can read, whole or not at all."""
+def write_private(path: Path, content: bytes, *, durable: bool = False) -> None:
+    """Write a file that only this user can read, whole or not at all; `durable` waits for the disk."""
     temporary = path.with_suffix(".new")
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(content)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
     temporary.rename(path)
+    if durable:
+        sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Have the disk remember which files a directory has."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def mark_of(data: Path) -> str:

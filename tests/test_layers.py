@@ -21,7 +21,7 @@ LAYERS = [
     {"boot", "kv", "status", "storage", "wire"},
     {"batch"},
     {"stubs"},
-    {"bindings"},
+    {"bindings", "migrations"},
     {"host"},
     {"gateway", "supervisor"},
     {"client"},

@@ -12,7 +12,7 @@ from runtime.cli import common
 from runtime.cli.table import say_json_list, show
 from runtime.client.sync_runtime import connect
 from runtime.directories import kept_free
-from runtime.host.slots import stored_objects
+from runtime.storage.layout import stored_objects
 from workers.errors import RuntimeClosed
 
 if TYPE_CHECKING:

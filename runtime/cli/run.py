@@ -22,6 +22,7 @@ from runtime.config.settings import read_ip
 from runtime.config.table import Table
 from runtime.directories import claim, release
 from runtime.gateway.process import Gateway, run_gateway
+from runtime.migrations import migrate
 from runtime.supervisor.supervisor import Supervisor, only_one_thread
 from runtime.supervisor.trial import run_watcher
 from workers.errors import ConfigError, RoostError
@@ -154,6 +155,8 @@ def _run(
     data = common.data_directory(place, data_dir)
     directories = claim(data, hosts=count, slots=final.slots)
     try:
+        for line in migrate(final, data):
+            _log.warning("%s", line)
         listeners = _listen(final)
         worker = Worker(final, None, ())
         _preload(final)

@@ -81,6 +81,8 @@ class Config:
     kv_classes: frozenset[str]
     """Living classes with the key-value backend."""
     migrations: tuple[Migration, ...] = ()
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """The origin of each class that migrations have created; see `id_key`."""
     ip: str = "127.0.0.1"
     port: int = 8787
     """0 lets the system choose."""
@@ -101,6 +103,14 @@ class Config:
     compatibility_flags: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     """What the user should be told once, at start."""
+
+    def origin(self, class_name: str) -> str:
+        """The name that a class was created under: its own, unless a migration renamed it."""
+        return self.origins.get(class_name, class_name)
+
+    def id_key(self, class_name: str) -> str:
+        """What the ids of a class are made from. It stays the same when the class is renamed."""
+        return f"{self.name}-{self.origin(class_name)}"
 
 
 def find(directory: Path) -> Path:
@@ -153,6 +163,7 @@ def load(path: Path, env: str | None = None) -> Config:
         sqlite_classes=classes.sqlite | undeclared,
         kv_classes=classes.kv,
         migrations=classes.migrations,
+        origins=classes.origins,
         ip=read_ip(dev),
         port=read_port(dev),
         hosts=read_hosts(roost),

@@ -1,7 +1,8 @@
 """The Durable Object classes a worker has, after all its migrations in order.
 
 A migration creates, renames or deletes classes; a class keeps for life the storage backend it was
-created with. The rules and their order within one migration (deletions, renames, new classes) are
+created with, and its origin: the name it was created under, which the ids of its objects are made
+from, so that a renamed class has its old objects. The rules and their order within one migration (deletions, renames, new classes) are
 wrangler's.
 """
 
@@ -49,6 +50,8 @@ class Classes:
     migrations: tuple[Migration, ...] = ()
     sqlite: frozenset[str] = frozenset()
     kv: frozenset[str] = frozenset()
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """The origin of each living class; no two living classes share one."""
     gone: Mapping[str, str] = field(default_factory=dict)
     """What became of every class that lives no more."""
 
@@ -61,17 +64,19 @@ def read_classes(holder: Table) -> Classes:
     """
     migrations: dict[str, Migration] = {}
     backends: dict[str, str] = {}
+    origins: dict[str, str] = {}
     gone: dict[str, str] = {}
     for table in holder.tables("migrations"):
         step = _read_migration(table)
         if step.tag in migrations:
             raise table.expected("tag", "a tag that no other migration has")
         migrations[step.tag] = step
-        _follow(step, table, backends, gone)
+        _follow(step, table, backends, origins, gone)
     return Classes(
         migrations=tuple(migrations.values()),
         sqlite=frozenset(name for name, backend in backends.items() if backend == "sqlite"),
         kv=frozenset(name for name, backend in backends.items() if backend == "kv"),
+        origins=origins,
         gone=gone,
     )
 
@@ -96,11 +101,18 @@ def _read_migration(table: Table) -> Migration:
     )
 
 
-def _follow(step: Migration, table: Table, backends: dict[str, str], gone: dict[str, str]) -> None:
-    """Apply one step to the living classes (`backends`) and the dead (`gone`)."""
+def _follow(
+    step: Migration,
+    table: Table,
+    backends: dict[str, str],
+    origins: dict[str, str],
+    gone: dict[str, str],
+) -> None:
+    """Apply one step to the living classes (`backends`, `origins`) and the dead (`gone`)."""
     for index, name in enumerate(step.deleted_classes):
         if backends.pop(name, None) is None:
             raise table.error(f"deleted_classes[{index}]", f"there is no class {name!r} to delete")
+        del origins[name]
         gone[name] = f"deleted by migration {step.tag!r}"
     for index, (old, new) in enumerate(step.renamed_classes):
         backend = backends.pop(old, None)
@@ -111,6 +123,7 @@ def _follow(step: Migration, table: Table, backends: dict[str, str], gone: dict[
         if new in backends:
             raise table.error(f"renamed_classes[{index}].to", f"there is a class {new!r} already")
         backends[new] = backend
+        origins[new] = origins.pop(old)
         gone.pop(new, None)
         gone[old] = f"renamed to {new!r} by migration {step.tag!r}"
     for key, backend in (("new_classes", "kv"), ("new_sqlite_classes", "sqlite")):
@@ -118,4 +131,6 @@ def _follow(step: Migration, table: Table, backends: dict[str, str], gone: dict[
             if name in backends:
                 raise table.error(f"{key}[{index}]", f"there is a class {name!r} already")
             backends[name] = backend
+            # A class that left this name by being renamed took it along as its origin.
+            origins[name] = f"{name}@{step.tag}" if name in origins.values() else name
             gone.pop(name, None)

@@ -5,11 +5,11 @@ Also the files that objects of a SQLite class have beside them, once they use SQ
 
 from __future__ import annotations
 
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 from runtime.ids import host_of, slot_of
 from runtime.storage import ObjectFiles, ObjectStorage, SlotFile
+from runtime.storage.layout import slot_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ class Slots:
     """Open files by slot."""
 
     def __init__(self, data: Path, slots: int, hosts: int, config: Config) -> None:
-        self._directory = data / "slots"
+        self._data = data
         self._slots = slots
         self._hosts = hosts
         self._limits = config.limits
@@ -37,8 +37,8 @@ class Slots:
         """Return the file of a slot. Raises StorageError when it cannot be used."""
         file = self._files.get(slot)
         if file is None:
-            self._directory.mkdir(mode=0o700, exist_ok=True)
-            path = slot_path(self._directory, slot)
+            path = slot_path(self._data, slot)
+            path.parent.mkdir(mode=0o700, exist_ok=True)
             file = self._files[slot] = SlotFile(path, durability=self._durability)
         return file
 
@@ -50,7 +50,7 @@ class Slots:
         """Yield the slots of a host that have a file."""
         for slot in range(self._slots):
             if host_of(slot, self._hosts) == host and (
-                slot in self._files or slot_path(self._directory, slot).exists()
+                slot in self._files or slot_path(self._data, slot).exists()
             ):
                 yield slot
 
@@ -83,18 +83,3 @@ class Slots:
             file.close()
         self._files.clear()
         self._object_files.close()
-
-
-def stored_objects(data: Path, class_name: str | None) -> Iterator[ObjectRecord]:
-    """Yield the objects that have storage in a data directory while no host uses it.
-
-    Makes no file that was not there. Raises StorageError.
-    """
-    for path in sorted((data / "slots").glob("*.sqlite")):
-        with closing(SlotFile(path)) as file:
-            yield from file.objects(class_name)
-
-
-def slot_path(directory: Path, slot: int) -> Path:
-    """Return the file of a slot."""
-    return directory / f"{slot:05}.sqlite"

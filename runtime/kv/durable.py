@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 import diskcache
 
+from runtime.directories import sync_directory
 from runtime.kv.bytes_disk import BINARY, FILE_BYTES, BytesDisk
 from runtime.kv.forks import lock_for_forks
 from runtime.kv.tiers import Entry, Listed, Staged
-from runtime.kv.value_file import FOLDER, ValueFile, remove_orphan, sync_directory
+from runtime.kv.value_file import FOLDER, ValueFile, remove_orphan
 from runtime.kv.write_lock import write_lock
 from workers.errors import KVError
 

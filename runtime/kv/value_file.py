@@ -16,6 +16,8 @@ import re
 import secrets
 from typing import TYPE_CHECKING
 
+from runtime.directories import sync_directory
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -88,14 +90,5 @@ def remove_orphan(directory: Path, name: str, is_named: Callable[[str], bool]) -
         return True
     except OSError:  # being written, or gone meanwhile
         return False
-    finally:
-        os.close(descriptor)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the entries of a directory durable."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -98,6 +98,17 @@ _DROP_ALARM: Final = "DELETE FROM alarms WHERE object_id = ?"
 _NEXT_ALARMS: Final = (
     "SELECT due, object_id FROM alarms WHERE (due, object_id) > (?, ?) ORDER BY 1, 2 LIMIT ?"
 )
+_RENAME: Final = "UPDATE objects SET class_name = ? WHERE object_id = ?"
+# Entries are skipped through from object to object: a scan would read every key.
+_OWNERS: Final = """
+WITH RECURSIVE owners(id) AS (
+    SELECT min(object_id) FROM entries
+    UNION ALL
+    SELECT (SELECT min(object_id) FROM entries WHERE object_id > id) FROM owners WHERE id NOTNULL
+)
+SELECT id FROM owners WHERE id NOTNULL
+UNION SELECT object_id FROM objects UNION SELECT object_id FROM alarms ORDER BY 1
+"""
 _DUE_ALARM: Final = (
     "SELECT class_name, name, scheduled, due, retries FROM alarms JOIN objects USING(object_id) "
     "WHERE object_id = ?"
@@ -211,6 +222,11 @@ class SlotFile(WalFile):
             self._rows("SELECT class_name, count(*) FROM objects GROUP BY 1 ORDER BY 1", ())
         )
 
+    def owners(self) -> Iterator[bytes]:
+        """Yield the ids of all objects of which the file has anything, also of unregistered ones."""
+        for (raw,) in self._rows(_OWNERS, ()):
+            yield raw
+
     def _rows(self, sql: str, bindings: tuple[apsw.SQLiteValue, ...]) -> Iterator[tuple[Any, ...]]:
         self._sound()
         try:
@@ -255,6 +271,31 @@ class SlotFile(WalFile):
             self._roll_back()
             if not isinstance(cause, Exception):
                 raise
+            raise self._unwritable(cause) from cause
+
+    def rename(self, ids: Iterable[bytes], class_name: str) -> None:
+        """Enter objects in the register under another class, in one transaction."""
+        self._sound()
+        cursor = self._cursor
+        try:
+            cursor.execute("BEGIN IMMEDIATE")
+            cursor.executemany(_RENAME, ((class_name, raw) for raw in ids))
+            cursor.execute("COMMIT")
+        except apsw.Error as cause:
+            self._roll_back()
+            raise self._unwritable(cause) from cause
+
+    def shrink(self) -> None:
+        """Give the disk back what was deleted, if that is most of the file. Takes its time."""
+        self._sound()
+        try:
+            free, pages = (
+                self._cursor.execute(f"PRAGMA {name}").get
+                for name in ("freelist_count", "page_count")
+            )
+            if 2 * free > pages:
+                self._cursor.execute("VACUUM")
+        except apsw.Error as cause:
             raise self._unwritable(cause) from cause
 
     def close(self) -> None:

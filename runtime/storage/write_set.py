@@ -108,6 +108,22 @@ class Change(NamedTuple):
     moved: bool = False
     """Whether what the slot file has of the entries goes, records too: the own file has all."""
 
+    @classmethod
+    def gone(cls, object_id: bytes, class_name: str) -> Change:
+        """Return the change after which the slot file has nothing of an object."""
+        return cls(
+            object_id,
+            class_name,
+            None,
+            register=False,
+            wipe=False,
+            puts=(),
+            deletes=(),
+            forget=True,
+            alarm=None,
+            moved=True,
+        )
+
 
 class WriteSet:
     """See the module's text. `known` and `pending` map keys to held values or ABSENT."""

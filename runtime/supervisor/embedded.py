@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING
 
 from runtime import control
 from runtime.directories import claim, release
+from runtime.migrations import migrate
 from runtime.supervisor.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from runtime.boot import Boot
+
+_log = logging.getLogger("roost")
 
 
 def main(descriptor: int) -> None:
@@ -28,8 +31,15 @@ def main(descriptor: int) -> None:
     parent.set_inheritable(False)
     boot: Boot = pickle.loads(sys.stdin.buffer.read())
     logging.basicConfig(level=boot.log_level.upper(), format="roost: %(message)s")
+    config = boot.worker.config
     try:
-        directories = claim(boot.data, hosts=boot.hosts, slots=boot.worker.config.slots)
+        directories = claim(boot.data, hosts=boot.hosts, slots=config.slots)
+        try:
+            for line in migrate(config, directories.data):
+                _log.warning("%s", line)
+        except BaseException:
+            release(directories)
+            raise
     except Exception as error:
         control.say(parent, "refused", pickle.dumps(error).hex())
         os._exit(1)

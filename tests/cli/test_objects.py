@@ -10,9 +10,9 @@ import psutil
 import pytest
 
 from runtime.directories import claim, kept_free, release
-from runtime.host.slots import slot_path
 from runtime.ids import NamespaceKey, slot_of
 from runtime.storage import Change, SlotFile
+from runtime.storage.layout import slot_path
 
 SLOTS = 16
 ROOMS, USERS = NamespaceKey("w-Room"), NamespaceKey("w-User")
@@ -35,7 +35,7 @@ def data(tmp_path):
     ]
     for number, (class_name, id_, name) in enumerate(stored):
         moment = CREATED + timedelta(hours=number)
-        file = SlotFile(slot_path(path / "slots", slot_of(id_.raw, SLOTS)), clock=moment.timestamp)
+        file = SlotFile(slot_path(path, slot_of(id_.raw, SLOTS)), clock=moment.timestamp)
         file.commit(
             [
                 Change(

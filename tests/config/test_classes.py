@@ -53,6 +53,20 @@ def test_two_classes_may_change_names(toml: Load):
     assert (config.kv_classes, config.sqlite_classes) == ({"B"}, {"A"})
 
 
+def test_a_class_keeps_its_origin_through_renames_and_shares_it_with_none(toml: Load):
+    config = toml(
+        worker(
+            "C",
+            "tag = 'v1'\nnew_classes = ['A']\nnew_sqlite_classes = ['Z']",
+            "tag = 'v2'\nrenamed_classes = [{ from = 'A', to = 'B' }]\nnew_classes = ['A']",
+            "tag = 'v3'\nrenamed_classes = [{ from = 'B', to = 'C' }]\ndeleted_classes = ['Z']",
+            "tag = 'v4'\nnew_classes = ['B', 'Z']",
+        )
+    )
+    assert config.origins == {"A": "A@v2", "B": "B", "C": "A", "Z": "Z"}
+    assert [config.id_key(name) for name in ("C", "Undeclared")] == ["w-A", "w-Undeclared"]
+
+
 def test_without_migrations_a_class_is_a_sqlite_class_and_the_user_is_told(toml: Load):
     config = toml(worker("Room"))
     assert config.sqlite_classes == {"Room"}

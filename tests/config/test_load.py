@@ -33,6 +33,7 @@ def test_the_example_of_the_readme_is_read_whole(toml: Load, rooms: str, tmp_pat
         sqlite_classes=frozenset({"Room"}),
         kv_classes=frozenset(),
         migrations=(Migration("v1", new_sqlite_classes=("Room",)),),
+        origins={"Room": "Room"},
     )
 
 
