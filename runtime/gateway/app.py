@@ -26,7 +26,7 @@ from runtime.gateway.inbound import (
     too_large_text,
 )
 from runtime.gateway.outbound import StreamFailed, discard, send_response
-from runtime.gateway.protocol import LOST
+from runtime.gateway.protocol import LOST, WHOLE
 from runtime.gateway.upgrade import check_handshake
 from workers import Response
 from workers.request import request_from_parts
@@ -106,7 +106,9 @@ def build_app(  # noqa: C901  the sum of its closures, each of which is simple
             raise Refused(413, too_large_text(max_body))
         # A client that still waits for "100 Continue" may or may not send its body now.
         close = expects and stream is not None and not stream.touched
-        await send_response(response, send, exchange, head=method == "HEAD", close=close)
+        whole = scope.get(WHOLE)
+        head = method == "HEAD"
+        await send_response(response, send, exchange, head=head, close=close, whole=whole)
 
     async def serve(scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
         """`answer`, and what is said when it could not be given."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from workers import Response
 
     Send = Callable[[Message], Awaitable[None]]
+    Whole = Callable[[int, "RawHeaders", bytes], bool]
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -103,9 +104,17 @@ def _length(status: int, content: object, claimed: bytes | None, *, head: bool) 
 
 
 async def send_response(
-    response: Response, send: Send, exchange: Exchange, *, head: bool, close: bool
+    response: Response,
+    send: Send,
+    exchange: Exchange,
+    *,
+    head: bool,
+    close: bool,
+    whole: Whole | None = None,
 ) -> None:
     """Send the whole response. `close`: the connection cannot be used again afterwards.
+
+    `whole` sends a response that is no stream in one piece, if it can (see `protocol.WHOLE`).
 
     Raises ValueError before anything was sent, `StreamFailed` afterwards.
     """
@@ -122,14 +131,20 @@ async def send_response(
         if close:
             headers.append((b"connection", b"close"))
         exchange.status = status
+        body = b""
+        stream = None
+        if not (head or status in _NULL_BODY):
+            if content is None or isinstance(content, bytes):
+                body = content or b""
+            else:
+                stream = content
+        if whole is not None and stream is None and not close and whole(status, headers, body):
+            exchange.sent = len(body)
+            exchange.done = True
+            return
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        if head or status in _NULL_BODY:
-            body = b""
-        elif content is None or isinstance(content, bytes):
-            body = content or b""
-        else:
-            await _send_chunks(content, send, exchange)
-            body = b""
+        if stream is not None:
+            await _send_chunks(stream, send, exchange)
         exchange.sent += len(body)
         exchange.done = True  # what follows only hands bytes to the socket
         await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,19 +1,27 @@
-"""uvicorn's HTTP/1.1 protocol, with one gap closed: every request hears of a lost connection.
+"""uvicorn's HTTP/1.1 protocol, with a gap closed and a shortcut: `LOST` and `WHOLE`.
+
+Every request hears of a lost connection.
 
 uvicorn tells only the newest request of a connection: of two pipelined ones the first, still being
 served, would learn of it from a failing write at best. Nor can ASGI tell a request that has upload left
 unread, since a disconnect is reported only after the upload: its stream would run for ever, into
 nothing. Such a request leaves a callback in its scope under `LOST`. (In both cases uvicorn has stopped
-reading, so that the loss itself shows at the next write.) Stateless beyond its connection.
+reading, so that the loss itself shows at the next write.)
+
+ASGI sends a response in two messages, which uvicorn writes by two system calls: 10 µs each, of the 60
+that a request takes. Nearly all responses are whole and small, and leave in one write through `WHOLE`.
+
+Stateless beyond its connection.
 """
 
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 if TYPE_CHECKING:
     import asyncio
@@ -26,6 +34,13 @@ LOST = "roost.lost"
 
 TAKE = "roost.take"
 """The key of a scope whose value, called with a head and a protocol, hands the connection over."""
+
+WHOLE = "roost.whole"
+"""The key of a scope whose value, called with a status, checked headers and the body, answers.
+
+It returns whether it did; if not (the client reads slowly, or the connection is to be closed), the
+response goes the ordinary way.
+"""
 
 
 class Protocol(HttpToolsProtocol):
@@ -48,6 +63,33 @@ class Protocol(HttpToolsProtocol):
             *[cycle for cycle in self._cycles if not cycle.response_complete],
             self.cycle,
         )
+        self.scope[WHOLE] = partial(self._answer, self.cycle)  # type: ignore[literal-required]
+
+    def _answer(
+        self,
+        cycle: RequestResponseCycle,
+        status: int,
+        headers: list[tuple[bytes, bytes]],
+        body: bytes,
+    ) -> bool:
+        """Write a whole response, whose headers have its Content-Length; see `WHOLE`."""
+        if (
+            cycle.disconnected
+            or cycle.response_started
+            or not cycle.keep_alive
+            or self.flow.write_paused
+        ):
+            return False
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
+        parts = [STATUS_LINE[status]]
+        for name, value in (*cycle.default_headers, *headers):
+            parts += (name, b": ", value, b"\r\n")
+        parts += (b"\r\n", body)
+        self.transport.write(b"".join(parts))
+        cycle.message_event.set()
+        cycle.on_response()
+        return True
 
     def _unsupported_upgrade_warning(self) -> None:
         """A request asks for an upgrade: read no further, until the application has decided.

@@ -63,6 +63,9 @@ _SOCKETS: Final = frozenset({m.SAID, m.ATTACH, m.ADOPT, m.STAMPS})
 TELL_NS: Final = 1_000_000
 """Nanoseconds between two writings of all figures."""
 
+FLUSH_NS: Final = 250_000
+"""Nanoseconds of work after which its answers leave: their callers go on meanwhile."""
+
 SLICE_NS: Final = 2_000_000
 """Nanoseconds of work between two looks at the sockets."""
 
@@ -232,6 +235,7 @@ class Host:
         began = clock()
         self._roster.set_event(self.number, began, began)
         end = began + SLICE_NS
+        flush_at = began + FLUSH_NS
         self._flushing = True  # all that is said leaves at the end of the slice
         try:
             while ready:
@@ -250,7 +254,11 @@ class Host:
                         self._deliver_packed(channel, message, own)
                     else:
                         self._other(channel, kind, message)
-                    if clock() > end:
+                    now = clock()
+                    if now > flush_at:
+                        flush_at = now + FLUSH_NS
+                        self.flush()
+                    if now > end:
                         self._pause(channel, batch, frames, index + 1, at)
                         return
                 batches.popleft()

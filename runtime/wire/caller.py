@@ -37,6 +37,9 @@ _ARE_PLAIN = PLAIN.issuperset
 LANE = b"+"
 """Stands in the names of a process' further connections, those of its blocking calls."""
 
+FETCHES = 8
+"""Requests after which those so far leave: each takes its caller a while (see BURST)."""
+
 DRAIN = 64
 """Batches taken from one socket before the rest of the loop gets its turn."""
 
@@ -252,6 +255,7 @@ class Caller:
         """Send an HTTP request. The future has the Response."""
         reply, message = self.prepare_fetch(target, request)
         reply.link.post_call(reply, message)
+        reply.link.burst(reply.call, FETCHES)
         return reply
 
     def objects(self, host: int, limit: int, class_name: str | None) -> Reply:

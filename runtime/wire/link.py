@@ -212,6 +212,11 @@ class Link:
             self._gathered = max(self._gathered, reply.call)
             self.post(message)
 
+    def burst(self, call: int, size: int) -> None:
+        """Send what has gathered, at each so many calls; see BURST."""
+        if not call % size and self.bursts:
+            self.flush()
+
     def discard(self, message: Message, frames: Sequence[Frame] = _NO_FRAMES) -> None:
         """Close the body of a call that will not be sent, or not again, and drop its buffers."""
         discard_frames(frames)
