@@ -140,7 +140,7 @@ class Request(Body):
     def query(self) -> Query:
         """The URL's query as a Mapping; of a repeated name the first value counts. Roost's own."""
         if self._query is None:
-            self._query = Query(urlsplit(self.url).query)
+            self._query = Query(self.url.partition("#")[0].partition("?")[2])
         return self._query
 
     def clone(self) -> "Request":

@@ -539,7 +539,9 @@ def check_method(cls: type, name: str) -> None:
     Names with two underscores in front are Python's or the class' own; attributes of `type` and of
     instances are no methods.
     """
-    known = not name.startswith("__") and any(name in base.__dict__ for base in cls.__mro__)
+    known = not name.startswith("__") and (
+        name in cls.__dict__ or any(name in base.__dict__ for base in cls.__mro__)
+    )
     found = getattr(cls, name, None) if known else None
     if name == "fetch" and found is None:
         raise RoostError("Handler does not export a fetch() function.")

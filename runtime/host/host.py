@@ -66,6 +66,9 @@ TELL_NS: Final = 1_000_000
 FLUSH_NS: Final = 250_000
 """Nanoseconds of work after which its answers leave: their callers go on meanwhile."""
 
+DEPTH: Final = 16
+"""How many events may wait for each other without the loop; deeper chains go through it."""
+
 SLICE_NS: Final = 2_000_000
 """Nanoseconds of work between two looks at the sockets."""
 
@@ -122,16 +125,32 @@ class Host:
         self.local = Channel(self, local_exit, is_peer=True)
         self._own_link = local_exit.link = caller.carry(self)
         self._settle_until = 0
+        self._settling = 0
 
     # --- messages in -----------------------------------------------------------------------------
 
     def send(self, batch: Batch, frames: list[Frame]) -> None:
         """Take a batch from this host to itself (the carrier of its own link)."""
+        if self._flushing and self._settling:
+            self._work_within(batch, frames)
+            return
         self._take(self.local, batch, frames)
         if self._flushing:  # at work already
             self._work_later()
         else:
             self.work()
+
+    def _work_within(self, batch: Batch, frames: Sequence[Frame]) -> None:
+        """Run the calls for which an event waits that is being run."""
+        at = 0
+        for message in batch:
+            count = message[5] if message[0] in m.PACKED else 0
+            try:
+                self._handle(self.local, message, frames[at : at + count])
+            except Exception:
+                self._log_unhandled(self.local, message)
+            at += count
+        self.local.flush()
 
     def _settle(self, waiting: Any) -> bool:
         """Run a call from an object to another of this host while its caller waits for it.
@@ -141,8 +160,10 @@ class Host:
         """
         if type(waiting) is not Reply or waiting.link is not self._own_link:
             return False
-        if not self._own_link.has_gathered or self._flushing:
+        if not self._own_link.has_gathered:
             return waiting.done()
+        if self._settling == DEPTH or self.local.batches:  # these come first
+            return False
         now = time.monotonic_ns()
         if not self._settle_until:
             self._settle_until = now + SLICE_NS
@@ -150,12 +171,15 @@ class Host:
         elif now > self._settle_until:
             return False
         task = current_task(self.loop)
-        assert task is not None
-        _leave_task(self.loop, task)
+        if task is not None:
+            _leave_task(self.loop, task)
+        self._settling += 1
         try:
             self._own_link.flush()
         finally:
-            _enter_task(self.loop, task)
+            self._settling -= 1
+            if task is not None:
+                _enter_task(self.loop, task)
         return waiting.done()
 
     def _stop_settling(self) -> None:
@@ -266,11 +290,7 @@ class Host:
                     ready.popleft()
         except Exception:
             # Go on behind the message: nothing that has run may run again.
-            message = batch[index]
-            _log.exception("a message could not be handled: %r", message[:4])
-            if len(message) > 1 and message[0] in m.CALLS:
-                error = RoostError(f"host {self.number} could not handle the call: see its log")
-                channel.post((m.ERROR, message[1], pack_error(error, None, remote=False)))
+            self._log_unhandled(channel, batch[index])
             self._pause(channel, batch, frames, index + 1, at)
         finally:
             now = clock()
@@ -283,6 +303,24 @@ class Host:
                 self.loop.call_later(TELL_NS / 1e9, self._tell_later)
             self._flushing = False
             self.flush()
+
+    def _handle(self, channel: Channel, message: Message, frames: Sequence[Frame]) -> None:
+        """Handle one message; what `work` does in its loop, without the call."""
+        kind = message[0]
+        if kind == m.CALL:
+            _, call, target, method, args, kwargs = message
+            self.deliver(channel, call, target, method, args, kwargs)
+        elif kind in m.PACKED:
+            self._deliver_packed(channel, message, frames)
+        else:
+            self._other(channel, kind, message)
+
+    def _log_unhandled(self, channel: Channel, message: Message) -> None:
+        """Log the exception that a message has caused, and answer it."""
+        _log.exception("a message could not be handled: %r", message[:4])
+        if len(message) > 1 and message[0] in m.CALLS:
+            error = RoostError(f"host {self.number} could not handle the call: see its log")
+            channel.post((m.ERROR, message[1], pack_error(error, None, remote=False)))
 
     def _pause(
         self, channel: Channel, batch: Batch, frames: Sequence[Frame], index: int, at: int

@@ -13,7 +13,8 @@ context variable or a cancellation, serves no other.
 After each wait, the code goes on only through the input gate of its owner.
 
 `settle(waiting)` may bring about, there and then, what suspended code waits for, and says whether it did:
-then the code goes on without a round through the loop.
+then the code goes on without a round through the loop. It may run other events meanwhile, each in a
+spare of its own; code that has gone on so to its end has never needed its Task.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ class _Spare:
 class Stage:
     """Where the events of one host run. One thread, one loop; events never nest."""
 
-    __slots__ = ("_inherited", "_loop", "_plain", "_pristine", "_settle", "_spare")
+    __slots__ = ("_free", "_inherited", "_loop", "_plain", "_pristine", "_settle", "_spare")
 
     def __init__(
         self,
@@ -106,6 +107,8 @@ class Stage:
         self._plain.run(current_event.set, None)
         self._pristine = len(self._plain)
         self._inherited = [(v, x) for v, x in self._plain.items() if v is not current_event]
+        self._free: list[_Spare] = []
+        """Further spares, as many as events have waited for each other at once."""
         self._spare = self._park()
 
     def run(  # noqa: C901  in one piece, because each call of a function takes 0.05 µs
@@ -154,14 +157,51 @@ class Stage:
             if spare.coroutine is None:
                 owner.ended(ticket, value)
         if spare.coroutine is not None:
-            self._spare = self._park()
+            self._spare = self._free.pop() if self._free else self._park()
             owner.suspended(ticket, spare.task)
-            if not spare.wake.done():
+            if not self._goes_on(spare) and not spare.wake.done():
                 spare.wake.set_result(None)
-        elif len(context) != self._pristine or (self._inherited and self._is_altered(context)):
+        elif self._is_used(context):
             # The code set context variables: the next event must not find them.
             spare.task.cancel()
             self._spare = self._park()
+
+    def _goes_on(self, spare: _Spare) -> bool:
+        """Run the turns of a suspended event for which nothing has to be waited; whether it has ended.
+
+        The rest, if there is one, is the Task's, like what a cancellation meanwhile has to say.
+        """
+        code, owner, context = spare.coroutine, spare.owner, spare.context
+        assert code is not None
+        while self._settle(spare.waiting) and not owner.gate.locks and not spare.task.cancelling():
+            spare.waiting._asyncio_future_blocking = False  # noqa: SLF001  (as a Task would do)
+            _enter_task(self._loop, spare.task)
+            try:
+                spare.waiting = context.run(code.send, None)
+            except StopIteration as stop:
+                _leave_task(self._loop, spare.task)
+                owner.released(spare.ticket)
+                owner.ended(spare.ticket, stop.value)
+            except BaseException as failure:
+                _leave_task(self._loop, spare.task)
+                owner.released(spare.ticket)
+                owner.failed(spare.ticket, failure)
+            else:
+                _leave_task(self._loop, spare.task)
+                continue
+            spare.coroutine = spare.waiting = spare.ticket = None
+            if self._is_used(context) or spare.task.cancelling():
+                spare.task.cancel()
+            else:
+                self._free.append(spare)
+            return True
+        return False
+
+    def _is_used(self, context: Context) -> bool:
+        """Whether an event has left something in a context."""
+        return len(context) != self._pristine or (
+            bool(self._inherited) and self._is_altered(context)
+        )
 
     def _park(self) -> _Spare:
         return _Spare(self._loop, self._plain.copy(), self._settle)
@@ -171,9 +211,11 @@ class Stage:
         return any(context[variable] is not value for variable, value in self._inherited)
 
     async def close(self) -> None:
-        """End the parked Task."""
-        self._spare.task.cancel()
-        await asyncio.gather(self._spare.task, return_exceptions=True)
+        """End the parked Tasks."""
+        parked = [spare.task for spare in (self._spare, *self._free)]
+        for task in parked:
+            task.cancel()
+        await asyncio.gather(*parked, return_exceptions=True)
 
 
 async def _wait_for(value: Awaitable[Any]) -> Any:

@@ -100,6 +100,7 @@ def calls(opened, numbers, name="a"):
 
 async def test_answers_of_a_batch_leave_as_one_batch(opened, connect, hand_over, monkeypatch):
     monkeypatch.setattr(host_module, "SLICE_NS", 10**12)
+    monkeypatch.setattr(host_module, "FLUSH_NS", 10**12)
     channel, way_out = connect()
     await hand_over(channel, calls(opened, range(50)))
     assert way_out.batches == [([(m.RESULT, n, n) for n in range(50)], [])]
@@ -278,8 +279,7 @@ async def test_it_lists_the_objects_that_have_stored_something(opened):
 async def test_a_list_of_what_cannot_be_read_is_a_storage_error(opened, tmp_path):
     await opened.env.ROOMS.getByName("a").put(1)
     opened.host._slots.close()
-    directory = opened.host._slots._directory
-    for path in directory.glob("*.sqlite"):
+    for path in (opened.host._slots._data / "slots").glob("*.sqlite"):
         path.write_bytes(b"no database at all, but long enough" * 9)
     with pytest.raises(StorageError):
         await opened.caller.objects(0, 100, None)
