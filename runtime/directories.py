@@ -256,20 +256,29 @@ def _lives(pid: int) -> bool:
     return True
 
 
-def _slots_of(data: Path, hosts: int, wanted: int | None) -> int:
+def kept_slots(data: Path) -> int | None:
+    """Return the number of slots of a data directory, None of one that is new. Raises ConfigError."""
     path = data / "format.json"
-    if path.exists():
-        try:
-            kept = json.loads(path.read_bytes())
-            version, slots = int(kept["format"]), int(kept["slots"])
-            if slots < 1:
-                raise ValueError(f"{slots} slots")
-        except (ValueError, KeyError, TypeError) as cause:
-            raise ConfigError(
-                f"{path} is not readable as the format of a data directory: {cause}"
-            ) from cause
-        if version > FORMAT:
-            raise ConfigError(f"{data} was made by a newer Roost (format {version})")
+    if not path.exists():
+        return None
+    try:
+        kept = json.loads(path.read_bytes())
+        version, slots = int(kept["format"]), int(kept["slots"])
+        if slots < 1:
+            raise ValueError(f"{slots} slots")
+    except (ValueError, KeyError, TypeError) as cause:
+        raise ConfigError(
+            f"{path} is not readable as the format of a data directory: {cause}"
+        ) from cause
+    if version > FORMAT:
+        raise ConfigError(f"{data} was made by a newer Roost (format {version})")
+    return slots
+
+
+def _slots_of(data: Path, hosts: int, wanted: int | None) -> int:
+    kept = kept_slots(data)
+    if kept is not None:
+        slots = kept
         if wanted is not None and wanted != slots:
             raise ConfigError(
                 f"{data} was made with {slots} slots, which cannot change; {wanted} were asked for"
@@ -278,7 +287,8 @@ def _slots_of(data: Path, hosts: int, wanted: int | None) -> int:
         cores = os.cpu_count() or 1
         slots = wanted or max(16, 1 << (2 * cores - 1).bit_length())
         if hosts <= slots:
-            write_private(path, json.dumps({"format": FORMAT, "slots": slots}).encode())
+            content = json.dumps({"format": FORMAT, "slots": slots}).encode()
+            write_private(data / "format.json", content)
     if hosts > slots:
         raise ConfigError(
             f"{hosts} hosts need as many slots, and {data} has {slots}; "

@@ -1,34 +1,49 @@
-"""`roost objects`: which Durable Objects have stored something."""
+"""`roost objects`: which Durable Objects have stored something, and what.
+
+A stored value is a pickle of its object's own, and this process runs nobody's code: values are shown and
+exported as far as they can be read without (see `portable`).
+"""
 
 from __future__ import annotations
 
+import shutil
+import sys
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import click
 
 from runtime.cli import common
-from runtime.cli.table import say_json_list, show
-from runtime.client.sync_runtime import connect
-from runtime.directories import kept_free
-from runtime.storage.layout import stored_objects
-from workers.errors import RuntimeClosed
+from runtime.cli.portable import portable
+from runtime.cli.table import say_json, say_json_list
+from runtime.cli.table import show as show_table
+from runtime.client.reach import reach
+from runtime.ids import ID_BYTES, NamespaceKey
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
+    from runtime.client.reach import Objects
     from runtime.storage import ObjectRecord
+
+_PATH: type[Path] = Path
 
 
 @click.group(cls=common.InOrder)
 def objects() -> None:
-    """Look at Durable Objects from outside.
+    """Look at Durable Objects from outside, and delete them.
+
+    An object is named by its id, or by --name and, when the worker has several classes, --class.
 
     \b
     Examples:
       roost objects list
       roost objects list --class Room --json | jq -r '.[].id'
+      roost objects show --name ada
+      roost objects export --class Room -o rooms.jsonl
     """
 
 
@@ -80,12 +95,12 @@ def list_(
                 "class": record.class_name,
                 "id": str(record.id),
                 "name": record.name,
-                "created": _moment(record).isoformat().replace("+00:00", "Z"),
+                "created": _said(record.created),
             }
             for record in listed
         )
     elif listed:
-        show(
+        show_table(
             ("class", "name", "created", "id"),
             [
                 (
@@ -106,17 +121,250 @@ def list_(
 
 def _find(data: Path, class_name: str | None, limit: int) -> list[ObjectRecord]:
     try:
-        runtime = connect(data)
-    except RuntimeClosed:
+        with reach(data) as found:
+            return found.objects(class_name, limit)
+    except FileNotFoundError:  # no instance ever ran here
+        return []
+
+
+_one = common.options(
+    click.argument("object_id", metavar="[ID]", required=False),
+    click.option("--name", metavar="NAME", help="The name that the object is addressed by."),
+    click.option("--class", "class_name", metavar="NAME", help="The class of that object."),
+)
+_where = common.options(common.config_option, common.env_option, common.data_dir_option)
+
+
+@objects.command()
+@_one
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@_where
+def show(
+    object_id: str | None,
+    name: str | None,
+    class_name: str | None,
+    config: Path | None,
+    env: str | None,
+    data_dir: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Show what an object has stored and how it fares.
+
+    Its class, name and slot; entries with their keys' and values' bytes; the SQL tables with their rows; when its
+    alarm rings; whether its instance is in memory, in which host, and how many WebSockets it has. All
+    rows are counted, which takes the host of a large object a moment.
+
+    \b
+    Examples:
+      roost objects show --name ada
+      roost objects show --class Room --name lobby --json | jq .tables
+    """
+    with _reached(common.data_directory(config, data_dir)) as found:
+        raw = _chosen(found, object_id, name, class_name, config, env)
+        shown = found.show(raw)
+    if shown is None:
+        raise _nothing(raw)
+    facts = shown.facts
+    about = {
+        "class": facts.record.class_name,
+        "id": str(facts.record.id),
+        "name": facts.record.name,
+        "created": _said(facts.record.created),
+        "slot": facts.slot,
+        "host": shown.host,
+        "live": shown.live,
+        "websockets": shown.sockets,
+        "alarm": None if facts.alarm is None else _said(facts.alarm / 1000),
+        "entries": facts.entries,
+        "entry_bytes": facts.entry_bytes,
+        "file_bytes": facts.file_bytes,
+        "tables": dict(facts.tables),
+    }
+    if as_json:
+        say_json(about)
+        return
+    tables = ", ".join(f"{_printable(table)} ({rows:,})" for table, rows in facts.tables)
+    about |= {
+        "name": "-" if facts.record.name is None else _printable(facts.record.name),
+        "host": "no instance runs" if shown.host is None else shown.host,
+        "live": "yes" if shown.live else "no",
+        "alarm": about["alarm"] or "-",
+        "entries": f"{facts.entries:,} ({facts.entry_bytes:,} bytes)",
+        "file": "-" if facts.file_bytes is None else f"{facts.file_bytes:,} bytes in use",
+        "tables": tables or "-",
+    }
+    for word, value in about.items():
+        if not word.endswith("_bytes"):
+            click.echo(f"{word:<10}  {value}")
+
+
+@objects.command()
+@_one
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(dir_okay=False, path_type=_PATH),
+    metavar="FILE",
+    help="Write to a file, which must not be there. Default: the output.",
+)
+@click.option("--sqlite", is_flag=True, help="Write one object as an SQLite file; needs -o.")
+@_where
+def export(
+    object_id: str | None,
+    name: str | None,
+    class_name: str | None,
+    output: Path | None,
+    config: Path | None,
+    env: str | None,
+    data_dir: Path | None,
+    *,
+    sqlite: bool,
+) -> None:
+    """Write all that an object, or a class, has stored.
+
+    As JSON lines. Each object is as it was at one moment, between two of its turns. Its first line has class, name, id,
+    alarm; then comes a line an entry, a line a table, a line a row:
+
+    \b
+      {"object": ID, "class": "Room", "name": "lobby", "created": TIME, "alarm": null}
+      {"object": ID, "key": "visits", "value": 3}
+      {"object": ID, "key": "seen", "type": "set", "pickle": BASE64}
+      {"object": ID, "table": "log", "columns": ["at", "who"], "sql": "CREATE TABLE ..."}
+      {"object": ID, "table": "log", "row": [1, "ada"]}
+
+    A value that JSON cannot hold is written as the pickle that is stored; `type` says what it is, or
+    which class it needs. Nothing is unpickled that would run code. Bytes in rows are {"base64": ...}.
+
+    With --sqlite one object is written as a database: its tables, and entries (pickles) in _cf_KV.
+
+    \b
+    Examples:
+      roost objects export --name ada
+      roost objects export --class Room -o rooms.jsonl
+      roost objects export --name ada --sqlite -o ada.sqlite
+    """
+    if sqlite and output is None:
+        raise click.UsageError("--sqlite writes a file: name it with -o")
+    if output is not None and output.exists():
+        raise click.UsageError(f"{output} is there already")
+    data = common.data_directory(config, data_dir)
+    with _reached(data) as found, TemporaryDirectory(prefix="export-", dir=data) as folder:
+        if object_id is None and name is None:
+            if class_name is None or sqlite:
+                raise click.UsageError(
+                    "name an object: ID, or --name" + " or --class" * (not sqlite)
+                )
+            chosen = [record.id.raw for record in found.objects(class_name, sys.maxsize)]
+        else:
+            chosen = [_chosen(found, object_id, name, class_name, config, env)]
+        with ExitStack() as stack:
+            lines = sys.stdout.buffer
+            if output is not None and not sqlite:
+                lines = stack.enter_context(output.open("xb"))
+            for raw in chosen:
+                copy = Path(folder) / f"{raw.hex()}.sqlite"
+                record = found.copy(raw, copy)
+                if record is None:
+                    if len(chosen) == 1:
+                        raise _nothing(raw)
+                    continue  # deleted since it was listed
+                if sqlite:
+                    assert output is not None
+                    shutil.move(copy, output)
+                else:
+                    for line in portable(copy, record):
+                        lines.write(line)
+                    copy.unlink()
+            lines.flush()
+
+
+@objects.command()
+@_one
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@_where
+def delete(
+    object_id: str | None,
+    name: str | None,
+    class_name: str | None,
+    config: Path | None,
+    env: str | None,
+    data_dir: Path | None,
+    *,
+    yes: bool,
+) -> None:
+    """Delete an object with all that it has stored.
+
+    Its entries, tables and alarm. In a running instance its live instance is reset and its WebSockets are closed; calls under way fail with a
+    retryable error, and the next call finds a new object without anything. That cannot be undone.
+
+    \b
+    Examples:
+      roost objects delete --name ada
+      roost objects delete --class Room --name lobby --yes
+    """
+    with _reached(common.data_directory(config, data_dir)) as found:
+        raw = _chosen(found, object_id, name, class_name, config, env)
+        if not yes:
+            shown = found.show(raw)
+            if shown is None:
+                raise _nothing(raw)
+            its = shown.facts
+            called = "" if its.record.name is None else f" {_printable(its.record.name)}"
+            rows = sum(count for _, count in its.tables)
+            click.confirm(
+                f"delete {its.record.class_name}{called} ({raw.hex()}), {its.entries:,} entries and "
+                f"{rows:,} rows?",
+                abort=True,
+                err=True,
+            )
+        if not found.delete(raw):
+            raise _nothing(raw)
+
+
+@contextmanager
+def _reached(data: Path) -> Iterator[Objects]:
+    if not (data / "lock").is_file():
+        raise click.ClickException(f"nothing was ever stored in {data}; --data-dir names another")
+    with reach(data) as found:
+        yield found
+
+
+def _chosen(
+    found: Objects,
+    object_id: str | None,
+    name: str | None,
+    class_name: str | None,
+    place: Path | None,
+    env: str | None,
+) -> bytes:
+    """Return the id of the object that the user has named."""
+    if (object_id is None) == (name is None):
+        raise click.UsageError("name one object: by its ID, or by --name")
+    if object_id is not None:
         try:
-            with kept_free(data):
-                return list(islice(stored_objects(data, class_name), limit))
-        except FileNotFoundError:  # no instance ever ran here
-            return []
-    try:
-        return runtime.objects(class_name, limit=limit)
-    finally:
-        runtime.close()
+            raw = bytes.fromhex(object_id)
+        except ValueError:
+            raw = b""
+        if len(raw) != ID_BYTES:
+            raise click.UsageError(f"{object_id!r} is no id: expected 64 hex digits")
+        return raw
+    config = found.config or common.load_config(place, env)
+    bound = sorted({binding.class_name for binding in config.objects})
+    if class_name is None and len(bound) != 1:
+        raise click.UsageError(f"choose a class with --class, of {', '.join(bound) or 'none'}")
+    if class_name is not None and class_name not in bound:
+        raise click.UsageError(f"{config.name} binds no class {class_name}: name the object's ID")
+    assert name is not None
+    return NamespaceKey(config.id_key(class_name or bound[0])).from_name(name).raw
+
+
+def _nothing(raw: bytes) -> click.ClickException:
+    return click.ClickException(f"object {raw.hex()} has stored nothing")
+
+
+def _said(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
 def _moment(record: ObjectRecord) -> datetime:

@@ -27,6 +27,7 @@ from runtime.host.entrypoint import Entrypoint
 from runtime.host.runs import Functions, RunCall
 from runtime.host.slots import Slots
 from runtime.host.sockets import HostSockets
+from runtime.host.tending import Tending
 from runtime.host.turns import Stage
 from runtime.wire import messages as m
 from runtime.wire.caller import LANE
@@ -109,6 +110,7 @@ class Host:
         self.functions = Functions(caller.run)
         self._slots = Slots(data, roster.slots, roster.hosts, config)
         self.alarms = Alarms(self, self._slots)
+        self.tending = Tending(self, self._slots)
         self._router = router
         self._roster = roster
         self._channels: dict[bytes, Channel] = {}
@@ -413,6 +415,8 @@ class Host:
             self.sockets.handle(channel, message)
         elif kind == m.OBJECTS:
             self._list_objects(channel, message)
+        elif kind == m.TEND:
+            self.tending.handle(channel, message)
         elif kind == m.CANCEL:
             cancel = channel.under_way.get(message[1])
             if cancel is not None:

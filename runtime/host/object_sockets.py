@@ -182,6 +182,12 @@ class ObjectSockets:
         """Return the numbers of a gateway's sockets."""
         return [key[1] for key in self._ends if isinstance(key, tuple) and key[0] is channel]
 
+    def shut(self, code: int, reason: str) -> None:
+        """Close all sockets, whatever the object thinks of it."""
+        for key in self._ends:
+            if isinstance(key, tuple):
+                key[0].post((m.SHUT, key[1], code, reason))
+
     def run(self, event: SocketEvent, instance: DurableObject, *facts: Any) -> Any:
         """Call the handler of an event; user code, in its turn."""
         ws = self._ends.get(event.key)

@@ -24,20 +24,20 @@ class Slots:
     """Open files by slot."""
 
     def __init__(self, data: Path, slots: int, hosts: int, config: Config) -> None:
-        self._data = data
+        self.data = data
         self._slots = slots
         self._hosts = hosts
         self._limits = config.limits
         self._durability = config.durability
         self._sqlite_classes = config.sqlite_classes
         self._files: dict[int, SlotFile] = {}
-        self._object_files = ObjectFiles(data / "objects", config.durability, config.limits)
+        self.files = ObjectFiles(data / "objects", config.durability, config.limits)
 
     def open(self, slot: int) -> SlotFile:
         """Return the file of a slot. Raises StorageError when it cannot be used."""
         file = self._files.get(slot)
         if file is None:
-            path = slot_path(self._data, slot)
+            path = slot_path(self.data, slot)
             path.parent.mkdir(mode=0o700, exist_ok=True)
             file = self._files[slot] = SlotFile(path, durability=self._durability)
         return file
@@ -50,7 +50,7 @@ class Slots:
         """Yield the slots of a host that have a file."""
         for slot in range(self._slots):
             if host_of(slot, self._hosts) == host and (
-                slot in self._files or slot_path(self._data, slot).exists()
+                slot in self._files or slot_path(self.data, slot).exists()
             ):
                 yield slot
 
@@ -65,7 +65,7 @@ class Slots:
             on_write=activation.wrote,
             confirm=activation.confirm,
             limits=self._limits,
-            files=self._object_files if sqlite else None,
+            files=self.files if sqlite else None,
             slot=slot,
             alone=activation.alone,
             can_alarm=activation.can_alarm,
@@ -82,4 +82,4 @@ class Slots:
         for file in self._files.values():
             file.close()
         self._files.clear()
-        self._object_files.close()
+        self.files.close()

@@ -116,6 +116,11 @@ class HostSockets:
             if channel is not None:  # else it is asked when it connects
                 channel.post((m.ASK, raw))
 
+    def asks(self, activation: Activation) -> bool:
+        """Whether an activation still waits to hear of its sockets."""
+        asking = self._asking.get(activation.id.raw)
+        return asking is not None and asking[0] is activation
+
     def _adopt(self, channel: Channel, message: Message) -> None:
         _, raw, number, sockets, auto = message
         asking = self._asking.get(raw)

@@ -18,7 +18,8 @@ from runtime.ids import NamespaceKey
 from runtime.migrations.plan import Move, make_plan
 from runtime.migrations.record import Kept, Record, load, save
 from runtime.storage import Change, SlotFile
-from runtime.storage.layout import own_files, remove_own_file, slot_files
+from runtime.storage.layout import own_files, slot_files
+from runtime.storage.object_file import remove_parts
 from workers.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -117,13 +118,13 @@ def _carry_out(config: Config, data: Path, slot: int, path: Path, move: Move) ->
             chunk = gone[at : at + _AT_ONCE]
             own = [files[raw] for raw in chunk if raw in files]
             for its in own:
-                remove_own_file(its)
+                remove_parts(its)
             if own:  # a file must not come back when its object has left the register
                 sync_directory(own[0].parent)
             file.commit([Change.gone(raw, move.name) for raw in chunk])
         for raw, its in files.items():
             if key.owns(raw):  # begun by a host that was killed, and never registered
-                remove_own_file(its)
+                remove_parts(its)
         if gone:
             file.shrink()
 

@@ -3,13 +3,11 @@
     slots/00007.sqlite          what the objects of slot 7 share
     objects/00007/<id>.sqlite   an object's own file, beside it its log
 
-Whatever else an object's file gets beside it belongs in `remove_own_file`, so that who deletes
-objects takes all of it. These functions are for a directory that no host uses.
+`stored_objects` is for a directory that no host uses.
 """
 
 from __future__ import annotations
 
-import os
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = [
     "own_file",
     "own_files",
-    "remove_own_file",
     "slot_files",
     "slot_path",
     "stored_objects",
@@ -54,14 +51,6 @@ def own_files(data: Path, slot: int) -> Iterator[tuple[bytes, Path]]:
     for path in sorted((data / "objects" / f"{slot:05}").glob(f"*{_SUFFIX}")):
         with suppress(ValueError):
             yield bytes.fromhex(path.stem), path
-
-
-def remove_own_file(path: Path) -> None:
-    """Delete an object's own file and all that belongs to it, if it is there."""
-    # The log last: without its main file it means nothing, and the main file without it is old.
-    for part in (path, f"{path}-wal"):
-        with suppress(FileNotFoundError):
-            os.unlink(part)  # noqa: PTH108  (one of them is a str)
 
 
 def stored_objects(data: Path, class_name: str | None) -> Iterator[ObjectRecord]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from runtime.storage.sql_guard import Rows
     from runtime.storage.write_set import Change
 
-__all__ = ["ObjectFile"]
+__all__ = ["TABLES", "ObjectFile", "quoted", "remove_parts"]
 
 FORMAT: Final = 1
 
@@ -70,6 +70,30 @@ _COUNT: Final = "SELECT count(*) FROM sqlite_schema WHERE name NOT LIKE 'sqlite\
 _ALARM: Final = 1
 """The fact that is the time of the object's alarm."""
 
+TABLES: Final = """
+SELECT name FROM pragma_table_list
+WHERE schema = 'main' AND type IN ('table', 'virtual')
+    AND name NOT LIKE '\\_cf\\_%' ESCAPE '\\' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
+ORDER BY name
+"""
+"""Names the tables of the script, without those that a virtual table keeps beside it."""
+_MEASURE: Final = (
+    "SELECT count(*), ifnull(sum(length(key) + length(value)), 0) FROM _cf_KV WHERE key < x'ff'"
+)
+
+
+def remove_parts(path: Path) -> None:
+    """Delete an object file that nobody has open, and all that belongs to it, if it is there."""
+    # The log last: without its main file it means nothing, and the main file without it is old.
+    for part in (path, f"{path}-wal"):
+        with suppress(FileNotFoundError):
+            os.unlink(part)  # noqa: PTH108  (one of them is a str)
+
+
+def quoted(name: str) -> str:
+    """Return a table's name as it stands in SQL."""
+    return '"{}"'.format(name.replace('"', '""'))
+
 
 class ObjectFile(WalFile):
     """See the module's text."""
@@ -92,7 +116,7 @@ class ObjectFile(WalFile):
         self.cursors: WeakSet[Cursor] = WeakSet()
         """The script's cursors that have not been read to their end."""
         self.rounds = 0
-        """How many group commits this file is part of, that have not ended."""
+        """How many group commits and copies this file is part of, that have not ended."""
         self.is_home = False
         """Whether the object's entries are here, or will be once the transaction is committed."""
         self._savepoints = 0
@@ -229,8 +253,7 @@ class ObjectFile(WalFile):
             self._cursor.execute("PRAGMA defer_foreign_keys = ON")
             while row := self._cursor.execute(_DROPPABLE + " LIMIT 1").get:
                 kind, name = row
-                quoted = name.replace('"', '""')
-                self._cursor.execute(f'DROP {kind} "{quoted}"')
+                self._cursor.execute(f"DROP {kind} {quoted(name)}")
         except apsw.Error as cause:
             raise self._unwritable(cause) from cause
 
@@ -310,6 +333,27 @@ class ObjectFile(WalFile):
         except apsw.Error as cause:
             raise self._unreadable(cause) from cause
 
+    def measure(self) -> tuple[int, int]:
+        """Return how many entries there are, and their bytes. Reads all rows."""
+        self._sound()
+        try:
+            found: tuple[int, int] = self._cursor.execute(_MEASURE).get
+        except apsw.Error as cause:
+            raise self._unreadable(cause) from cause
+        return found
+
+    def tables(self) -> list[tuple[str, int]]:
+        """Return the script's tables, each with how many rows it has. Reads all rows."""
+        self._sound()
+        try:
+            names = [name for (name,) in self._cursor.execute(TABLES)]
+            return [
+                (name, self._cursor.execute(f"SELECT count(*) FROM {quoted(name)}").get)  # noqa: S608
+                for name in names
+            ]
+        except apsw.Error as cause:
+            raise self._unreadable(cause) from cause
+
     def shrink(self) -> None:
         """Give the disk back what was deleted. Not within a transaction."""
         self._sound()
@@ -333,7 +377,4 @@ class ObjectFile(WalFile):
             self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         self.close()
         self.is_home = False
-        # The log last: without its main file it means nothing, and the main file without it is old.
-        for path in (self.path, f"{self.path}-wal"):
-            with suppress(FileNotFoundError):
-                os.unlink(path)  # noqa: PTH108
+        remove_parts(self.path)

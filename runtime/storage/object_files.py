@@ -17,6 +17,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from runtime.directories import sync_directory
 from runtime.storage.object_file import ObjectFile
 from workers.errors import StorageError
 
@@ -125,6 +126,14 @@ class ObjectFiles:
         file = self._open.pop((slot, raw), None)
         if file is not None:
             file.remove()
+
+    def delete(self, slot: int, raw: bytes) -> None:
+        """Delete the file of an object, if there is one, durably. Waits for the disk."""
+        path = self.path(slot, raw)
+        if (slot, raw) in self._open or (slot, raw) in self._closing or os.path.exists(path):  # noqa: PTH110
+            folder = self.make(slot, raw).path.parent
+            self.remove(slot, raw)
+            sync_directory(folder)
 
     def close(self) -> None:
         """Close all files."""

@@ -98,6 +98,16 @@ _DROP_ALARM: Final = "DELETE FROM alarms WHERE object_id = ?"
 _NEXT_ALARMS: Final = (
     "SELECT due, object_id FROM alarms WHERE (due, object_id) > (?, ?) ORDER BY 1, 2 LIMIT ?"
 )
+_RECORD: Final = "SELECT class_name, name, created FROM objects WHERE object_id = ?"
+_MEASURE: Final = (
+    "SELECT count(*), ifnull(sum(length(key) + length(value)), 0) FROM entries "
+    "WHERE object_id = ? AND key < x'ff'"
+)
+_COPY: Final = (
+    ("objects", "INSERT INTO objects VALUES(?, ?, ?, ?)"),
+    ("alarms", "INSERT INTO alarms VALUES(?, ?, ?, ?)"),
+    ("entries", "INSERT INTO entries VALUES(?, ?, ?)"),
+)
 _RENAME: Final = "UPDATE objects SET class_name = ? WHERE object_id = ?"
 # Entries are skipped through from object to object: a scan would read every key.
 _OWNERS: Final = """
@@ -221,6 +231,23 @@ class SlotFile(WalFile):
         return dict(
             self._rows("SELECT class_name, count(*) FROM objects GROUP BY 1 ORDER BY 1", ())
         )
+
+    def record(self, object_id: bytes) -> ObjectRecord | None:
+        """Return an object's place in the register, if it has one."""
+        row = next(self._rows(_RECORD, (object_id,)), None)
+        return None if row is None else ObjectRecord(ObjectId(object_id, row[1]), *row)
+
+    def measure(self, object_id: bytes) -> tuple[int, int]:
+        """Return how many entries an object has here, and their bytes. Reads all its rows."""
+        return next(self._rows(_MEASURE, (object_id,)))
+
+    def copy_rows(self, object_id: bytes, copy: apsw.Connection, *, entries: bool) -> None:
+        """Make a copy of the file have of an object what this one has now, with its entries or none."""
+        for table, insert in _COPY:
+            copy.execute(f"DELETE FROM {table} WHERE object_id = ?", (object_id,))  # noqa: S608
+            if entries or table != "entries":
+                rows = self._rows(f"SELECT * FROM {table} WHERE object_id = ?", (object_id,))  # noqa: S608
+                copy.executemany(insert, rows)
 
     def owners(self) -> Iterator[bytes]:
         """Yield the ids of all objects of which the file has anything, also of unregistered ones."""

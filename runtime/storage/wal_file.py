@@ -18,7 +18,7 @@ drop SQLite's locks; logs carry none.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import closing, suppress
 from threading import Lock
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -27,7 +27,7 @@ import apsw
 from workers.errors import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
     from pathlib import Path
     from typing import Literal
 
@@ -35,6 +35,15 @@ __all__ = ["LOG_KEPT_BYTES", "WalFile"]
 
 LOG_KEPT_BYTES: Final = 64 << 20
 """A log that one large transaction made longer than this is cut back when it starts anew."""
+
+COPY_PAGES: Final = 256
+"""Pages (of 4 KiB) that are copied at a time, in 1 to 2 ms."""
+
+COPY_WAIT: Final = 0.005
+"""Seconds between two looks at whether a transaction has ended."""
+
+COPY_RESTARTS: Final = 3
+"""How often the copying of a file may begin anew before it is done in one piece."""
 
 
 class WalFile:
@@ -196,6 +205,39 @@ class WalFile:
             self._connection.close(True)
         except apsw.Error as cause:
             raise StorageError(f"{self.KIND} {self.path} cannot be closed: {cause}") from cause
+
+    def copy_to(self, target: Path) -> Generator[float, None, None]:
+        """Copy the file, a piece at a time, into a new one that stands alone.
+
+        The copy has what was committed when the last piece was made, and nothing is between that and the
+        generator's end. It yields between the pieces: how many seconds to wait before the next;
+        meanwhile this file may be written to, and may not be closed. Raises StorageError.
+        """
+        self._sound()
+        try:
+            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            with closing(apsw.Connection(str(target), flags=apsw.SQLITE_OPEN_READWRITE)) as copy:
+                copy.execute("PRAGMA synchronous = OFF").fetchall()
+                yield from self._copy_into(copy)
+                # The file's own header says WAL, which would leave a log beside the copy.
+                copy.execute("PRAGMA journal_mode = DELETE").fetchall()
+        except (OSError, apsw.Error) as cause:
+            raise StorageError(f"{self.KIND} {self.path} cannot be copied: {cause}") from cause
+
+    def _copy_into(self, copy: apsw.Connection) -> Generator[float, None, None]:
+        # SQLite applies what this connection commits meanwhile to the copy too, and begins anew
+        # after a rollback. A file that is rolled back all the time is copied at once.
+        restarts, left = 0, 0
+        with copy.backup("main", self._connection, "main") as backup:
+            while not backup.done:
+                if self._connection.in_transaction:
+                    yield COPY_WAIT
+                    continue
+                backup.step(COPY_PAGES if restarts < COPY_RESTARTS else -1)
+                restarts += backup.remaining > left > 0
+                left = backup.remaining
+                if not backup.done:
+                    yield 0.0
 
     def close(self) -> None:
         """Checkpoint and close the file. May be called again."""

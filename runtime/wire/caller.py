@@ -267,6 +267,15 @@ class Caller:
         link.post_call(reply, (m.OBJECTS, link.number(reply), limit, class_name))
         return reply
 
+    def tend(self, host: int, verb: str, *arguments: Any) -> Reply:
+        """Have a host look after its objects; see `runtime.host.tending`."""
+        if self._refusal:
+            raise RuntimeClosed(self._refusal)
+        link = self.links[host]
+        reply = Reply(loop=self._loop)
+        link.post_call(reply, (m.TEND, link.number(reply), verb, arguments))
+        return reply
+
     def carry(self, carrier: Carrier) -> Link:
         """Carry the calls of a host to itself by something else than a socket."""
         link = self.links[self._own_host]

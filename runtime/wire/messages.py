@@ -17,6 +17,7 @@ directory (0700) can connect at all, which is why both sides may unpickle.
 | FETCH | call, target, method, url, headers, body | caller | an HTTP request for fetch() |
 | RUN | call, target, method, data, buffers | caller | a pickled Run: several items, see `runs` |
 | OBJECTS | call, limit, class name or None | caller | which objects have storage in this host |
+| TEND | call, verb, arguments | caller | look after objects: see `runtime.host.tending` |
 | CANCEL | call | caller | nobody waits for this call any more |
 | RESULT | call, value | host | a plain result |
 | RESULT_PACKED | call, data, buffers | host | a pickled result |
@@ -78,6 +79,7 @@ WELCOME = 16
 RUN = 20
 ITEMS = 40
 LEAVE = 41
+TEND = 42
 
 UPGRADE = 30
 SAID = 31
@@ -93,8 +95,11 @@ STAMPS = 39
 SOCKETS = frozenset({ASK, SEND, SHUT, KEEP, AUTO})
 """What a host says to a gateway about its sockets."""
 
-CALLS = frozenset({CALL, CALL_PACKED, FETCH, OBJECTS, RUN, SAID, ATTACH})
+CALLS = frozenset({CALL, CALL_PACKED, FETCH, OBJECTS, TEND, RUN, SAID, ATTACH})
 """What a host answers, once, by the number of the call."""
+
+OF_HOSTS = frozenset({OBJECTS, TEND})
+"""Calls of a certain host, and of no object."""
 
 PACKED = frozenset({CALL_PACKED, RUN})
 """Calls whose arguments are pickled: data, and how many large buffers belong to it."""

@@ -23,7 +23,8 @@ ALL = dict(commands(roost))
 def test_the_commands_are_all_there():
     leaves = {" ".join(path) for path, it in ALL.items() if not isinstance(it, click.Group)}
     assert leaves == {
-        "init", "dev", "serve", "status", "migrate", "objects list", "kv key put", "kv key get",
+        "init", "dev", "serve", "status", "migrate", "objects list", "objects show",
+        "objects export", "objects delete", "kv key put", "kv key get",
         "kv key list", "kv key delete", "kv bulk put", "kv bulk get", "map",
     }  # fmt: skip
 

@@ -9,6 +9,7 @@ import pytest
 from runtime.host import host as host_module
 from runtime.host.activation import Activation
 from runtime.host.channel import Channel
+from runtime.storage.layout import slot_files
 from runtime.wire import messages as m
 from runtime.wire.codec import pack_still, unpack, unpack_error
 from tests.stepping import settle, soon
@@ -279,7 +280,7 @@ async def test_it_lists_the_objects_that_have_stored_something(opened):
 async def test_a_list_of_what_cannot_be_read_is_a_storage_error(opened, tmp_path):
     await opened.env.ROOMS.getByName("a").put(1)
     opened.host._slots.close()
-    for path in (opened.host._slots._data / "slots").glob("*.sqlite"):
+    for _, path in slot_files(opened.host._slots.data):
         path.write_bytes(b"no database at all, but long enough" * 9)
     with pytest.raises(StorageError):
         await opened.caller.objects(0, 100, None)

@@ -259,7 +259,7 @@ def killing(function):
 
 migrations._AT_ONCE = 1
 for owner, name in [
-    (migrations, "save"), (migrations, "remove_own_file"), (migrations, "sync_directory"),
+    (migrations, "save"), (migrations, "remove_parts"), (migrations, "sync_directory"),
     (slot_file.SlotFile, "commit"), (slot_file.SlotFile, "rename"), (slot_file.SlotFile, "shrink"),
 ]:
     setattr(owner, name, killing(getattr(owner, name)))

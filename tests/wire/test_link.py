@@ -297,7 +297,7 @@ def test_a_lost_host_fails_what_was_sent_and_names_the_call(link, call, step_loo
     assert sent.exception().retryable
     assert sent.exception().durable_object_id == TARGET[1].hex()
     assert "report() of the worker's entrypoint" in str(entry.exception())
-    assert "while it listed its objects" in str(listed.exception())
+    assert "while it looked through its objects" in str(listed.exception())
 
 
 def test_what_had_not_left_when_the_host_was_lost_goes_to_the_next(link, call, step_loop):
