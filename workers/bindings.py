@@ -142,7 +142,7 @@ class KVNamespace(Protocol):
         """See `get_with_metadata`."""
 
     def put(self, key: str, value: Any, options: Options = None, /, **kw: Any) -> Awaitable[None]:
-        """Write a value, with `expiration`, `expirationTtl` (seconds) and `metadata`."""
+        """Write str, bytes or a stream, with `expiration`, `expirationTtl` (seconds), `metadata`."""
 
     def delete(self, key: str) -> Awaitable[None]:
         """Remove a key, if it is there."""

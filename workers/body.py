@@ -16,7 +16,7 @@ from workers.blob import Blob, data_of
 from workers.formdata import FormData, encode_form, parse_form
 from workers.headers import Headers
 
-__all__ = ["Body", "BodyInit", "BodyStream", "Content", "content_of", "take_content"]
+__all__ = ["Body", "BodyInit", "BodyStream", "Content", "content_of", "stream_of", "take_content"]
 
 Content: TypeAlias = bytes | AsyncIterator[bytes] | None
 """What a body is inside: whole, streamed, or absent."""
@@ -138,6 +138,15 @@ class BodyStream:
     def take(self) -> Content:
         """The content, when iteration has not begun; afterwards the rest of the stream."""
         return take_content(self._message) if self._pieces is None else self._pieces
+
+
+def stream_of(content: Content) -> BodyStream:
+    """Return content as a stream, as a message's `body` is one: the engine's door."""
+    message = Body()
+    message._content = content
+    message._headers = None
+    message._used = False
+    return BodyStream(message)
 
 
 async def _once(content: bytes) -> AsyncIterator[bytes]:

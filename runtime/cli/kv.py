@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-from contextlib import contextmanager
+from codecs import iterdecode
+from contextlib import contextmanager, nullcontext
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from shutil import copyfileobj
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -16,12 +19,13 @@ from runtime.cli.kv_bulk import bulk
 from runtime.cli.namespace import namespace_options
 from runtime.cli.table import say_json_list, write
 from runtime.kv import SyncKVNamespace
-from runtime.kv.validation import VALUE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from runtime.cli.namespace import Namespace
+    from runtime.kv.namespace import Reader
 
 
 @click.group(cls=InOrder)
@@ -92,25 +96,39 @@ def put(
       roost kv key put logo --path logo.png --metadata '{"type": "image/png"}'
       date | roost kv key put started
     """
-    content = _value(value, path)
     about = None if metadata is None else _json(metadata)
-    with _plain_errors(), namespace.open() as store:
+    with _value(value, path) as content, _plain_errors(), namespace.open() as store:
         opened = SyncKVNamespace(store, min_ttl=namespace.min_ttl)
-        opened.put(key, content, expirationTtl=ttl, expiration=expiration, metadata=about)
-    size = len(content)
+        counted = _Counted(content)
+        opened.put(key, counted, expirationTtl=ttl, expiration=expiration, metadata=about)
+    size = counted.size
     click.echo(f"wrote {size:,} byte{'s' * (size != 1)} to {key!r} in {namespace.label}")
 
 
-def _value(value: str | None, path: Path | None) -> bytes:
+def _value(value: str | None, path: Path | None) -> AbstractContextManager[IO[bytes]]:
     if value is not None and path is not None:
         raise click.UsageError("give a VALUE or --path, not both")
     if path is not None:
-        return path.read_bytes()
+        return path.open("rb")
     if value is not None and value != "-":
-        return os.fsencode(value)  # the bytes of the command line
+        return BytesIO(os.fsencode(value))  # the bytes of the command line
     if value is None and sys.stdin.isatty():
         raise click.UsageError("give a VALUE, or --path FILE, or pipe the value in")
-    return sys.stdin.buffer.read(VALUE_BYTES + 1)
+    return nullcontext(sys.stdin.buffer)
+
+
+class _Counted:
+    """A file whose bytes are counted as they are read."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.size = 0
+
+    def read(self, size: int) -> bytes:
+        """Read the next bytes."""
+        piece = self._file.read(size)
+        self.size += len(piece)
+        return piece
 
 
 def _json(text: str) -> Any:
@@ -146,19 +164,21 @@ def get(namespace: Namespace, key: str, *, text: bool) -> None:
       roost kv key get logo > logo.png
       roost kv key get config | jq .limits
     """
-    value = _read(namespace, key)
-    if value is None:
-        raise click.ClickException(f"there is no key {key!r} in {namespace.label}")
-    if text:
-        write(value.decode(errors="replace") + "\n")
-    else:
-        sys.stdout.buffer.write(value)
+    with _read(namespace, key) as value:
+        if value is None:
+            raise click.ClickException(f"there is no key {key!r} in {namespace.label}")
+        if text:
+            for piece in iterdecode(value, "utf-8", "replace"):
+                write(piece)
+            write("\n")
+        else:
+            copyfileobj(value, sys.stdout.buffer)
 
 
-def _read(namespace: Namespace, key: str) -> bytes | None:
+@contextmanager
+def _read(namespace: Namespace, key: str) -> Iterator[Reader | None]:
     with _plain_errors(), namespace.read() as store:
-        value: bytes | None = SyncKVNamespace(store).get(key, "bytes")
-    return value
+        yield SyncKVNamespace(store).get(key, "stream")
 
 
 @key.command("list")
@@ -200,9 +220,10 @@ def delete(namespace: Namespace, key: str) -> None:
       roost kv key delete theme
       roost kv key delete -- -odd-name
     """
-    if _read(namespace, key) is None:
-        click.echo(f"there was no key {key!r} in {namespace.label}", err=True)
-        return
+    with _read(namespace, key) as value:
+        if value is None:
+            click.echo(f"there was no key {key!r} in {namespace.label}", err=True)
+            return
     with _plain_errors(), namespace.open() as store:
         SyncKVNamespace(store).delete(key)
     click.echo(f"deleted {key!r} from {namespace.label}")

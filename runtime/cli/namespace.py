@@ -70,6 +70,9 @@ class _Nothing:
     def read(self, _key: bytes) -> None:
         """Return that a key is absent."""
 
+    def open(self, _key: bytes) -> None:
+        """Return that a key is absent."""
+
     def scan(self, _lower: bytes, _upper: bytes, _limit: int) -> list[Listed]:
         """Return no key."""
         return []

@@ -1,7 +1,7 @@
 """What a read answers: from the entries found to what the caller gets, for both faces alike.
 
-The functions are given the reads to make (`read` of a key, `scan` of a range), so they neither know
-where values are kept nor whether their caller blocks. Texts and shapes are Cloudflare's; parsed JSON
+The functions are given the reads to make (`read` of a key, `open_` of one that may be large, `scan`
+of a range), so they neither know where values are kept nor whether their caller blocks. Texts and shapes are Cloudflare's; parsed JSON
 comes as `Record`s, as in its Python SDK.
 """
 
@@ -26,11 +26,12 @@ from runtime.kv.validation import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from runtime.kv.tiers import Entry, Listed
+    from runtime.kv.tiers import Entry, Large, Listed
 
     Read = Callable[[bytes], Entry | None]
     Scan = Callable[[bytes, bytes, int], list[Listed]]
-    Stream = Callable[[bytes], object]
+    Open = Callable[[bytes], Entry | Large | None]
+    Stream = Callable[[Entry | Large], object]
 
 CHUNK_BYTES = 64 * 1024
 """The pieces of a value read as a stream."""
@@ -41,6 +42,7 @@ _BASE64 = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012345
 
 def get(
     read: Read,
+    open_: Open,
     stream: Stream,
     key: object,
     options: object,
@@ -60,11 +62,16 @@ def get(
     raw = key_bytes(key, "GET")
     if given:
         check_cache_ttl(given, "GET")
-    entry = read(raw)
-    if entry is None:
-        return _described(None, None) if with_metadata else None
-    value = stream(entry.value) if form == "stream" else _shaped(entry.value, form)
-    return _described(value, entry.metadata) if with_metadata else value
+    found: Entry | Large | None
+    if form == "stream":
+        found = open_(raw)
+        value = None if found is None else stream(found)
+    else:
+        found = entry = read(raw)
+        value = None if entry is None else _shaped(entry.value, form)
+    if not with_metadata:
+        return value
+    return _described(value, None if found is None else found.metadata)
 
 
 def _get_bulk(

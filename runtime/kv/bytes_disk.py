@@ -15,7 +15,7 @@ from typing import Any
 
 import diskcache
 
-from runtime.kv.value_file import NAME, remove
+from runtime.kv.value_file import NAME, StoredFile, remove
 from workers.errors import KVError
 
 FILE_BYTES = 128 * 1024
@@ -54,6 +54,12 @@ class BytesDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
         if type(value) is not bytes or read:
             raise TypeError(f"a KV value on disk is bytes, not {type(value).__name__}")
         return 0, RAW, None, sqlite3.Binary(value)
+
+    def open(self, filename: object) -> StoredFile:
+        """Open the file of a value. Raises KVError for a name that Roost did not make."""
+        if type(filename) is str and NAME.fullmatch(filename):
+            return StoredFile(Path(self._directory, filename))
+        raise KVError("This KV namespace names a file that Roost did not write.")
 
     def fetch(self, mode: object, filename: object, value: object, read: object) -> bytes:
         """Turn a value's columns into the value. Raises KVError for whatever is not bytes."""

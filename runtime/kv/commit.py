@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from runtime.kv.tiers import DurableTier, Entry, ReadTier, Staged
+    from runtime.kv.value_file import ValueFile
 
 BATCH_WRITES = 1024
 BATCH_BYTES = 16 * 1024 * 1024
@@ -48,11 +49,20 @@ class Write:
     future: asyncio.Future[None] | Future[None]
     loop: asyncio.AbstractEventLoop | None = None
     """The loop of an asyncio future."""
+    file: ValueFile | None = None
+    """Has the value, instead of the entry, if it came as a stream and is large."""
 
     @property
     def size(self) -> int:
         """How much of `BATCH_BYTES` the write takes."""
+        if self.file is not None:
+            return self.file.size
         return len(self.entry.value) if self.entry is not None else 0
+
+    def drop(self) -> None:
+        """Leave nothing of a write that will not be made."""
+        if self.file is not None:
+            self.file.discard()
 
 
 class _Barrier:
@@ -84,6 +94,8 @@ class Committer:
         """Put writes in line. Raises KVError after `close`."""
         with self._submitting:
             if self._closed:
+                for write in writes:
+                    write.drop()
                 raise KVError(f"the KV namespace {self._name} is closed")
             self._start()
             for write in writes:
@@ -185,7 +197,7 @@ class Committer:
         staged: dict[bytes, Staged] = {}
         for write in batch:
             try:
-                ready = self._durable.stage(write.key, write.entry)
+                ready = self._durable.stage(write.key, write.entry, write.file)
             except BaseException as error:
                 failures[write] = error  # an earlier write of the batch to this key still stands
             else:

@@ -17,14 +17,14 @@ import os
 import sqlite3
 from contextlib import closing
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import diskcache
 
 from runtime.directories import sync_directory
 from runtime.kv.bytes_disk import BINARY, FILE_BYTES, BytesDisk
 from runtime.kv.forks import lock_for_forks
-from runtime.kv.tiers import Entry, Listed, Staged
+from runtime.kv.tiers import HELD_BYTES, Entry, Large, Listed, Staged
 from runtime.kv.value_file import FOLDER, ValueFile, remove_orphan
 from runtime.kv.write_lock import write_lock
 from workers.errors import KVError
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
+
+T = TypeVar("T")
 
 FORMAT = 1
 """Kept as the database's `user_version`, written last: a namespace half created counts as none."""
@@ -55,7 +57,7 @@ _SETTINGS = {
     "sqlite_mmap_size": 0,  # an I/O error is an exception then, not a SIGBUS
 }
 
-_READ = "SELECT expire_time, tag, mode, filename, value FROM Cache WHERE key = ? AND raw = 1"
+_READ = "SELECT expire_time, tag, size, mode, filename, value FROM Cache WHERE key = ? AND raw = 1"
 _SCAN = (
     "SELECT key, raw, tag, expire_time FROM Cache INDEXED BY Cache_key_raw"
     " WHERE key >= ? AND key < ? AND (expire_time IS NULL OR expire_time > ?)"
@@ -251,11 +253,28 @@ class DiskTier:
 
     def read(self, key: bytes) -> Entry | None:
         """Return the last committed entry of a key, expired or not."""
+        return self._found(key, self._entry)
+
+    def open(self, key: bytes) -> Entry | Large | None:
+        """As `read`, but a value larger than `HELD_BYTES` comes as a file."""
+        return self._found(key, self._opened)
+
+    def _entry(self, row: Sequence[Any]) -> Entry:
+        expires, metadata, _, mode, filename, value = row
+        return Entry(self._disk.fetch(mode, filename, value, read=False), metadata, expires)
+
+    def _opened(self, row: Sequence[Any]) -> Entry | Large:
+        expires, metadata, size, mode, filename, _ = row
+        if mode != BINARY or size <= HELD_BYTES:
+            return self._entry(row)
+        return Large(self._disk.open(filename), metadata, expires)
+
+    def _found(self, key: bytes, made_of: Callable[[Sequence[Any]], T]) -> T | None:
         missing = None
         while rows := self._select(_READ, (key,)):
-            expires, metadata, mode, filename, value = rows[0]
+            *_, filename, _ = rows[0]
             try:
-                return Entry(self._disk.fetch(mode, filename, value, read=False), metadata, expires)
+                return made_of(rows[0])
             except FileNotFoundError:
                 # Replaced after the row was read: the next row says by what. The same row again
                 # means that the file is gone although a committed row names it.
@@ -281,13 +300,19 @@ class DiskTier:
 
     # --- writing: one thread ---------------------------------------------------------------------
 
-    def stage(self, key: bytes, entry: Entry | None) -> Staged:
-        """Write a large value's file. Nothing names it yet."""
-        if entry is None or len(entry.value) < FILE_BYTES:
+    def new_file(self) -> ValueFile:
+        """Begin the file of a value that arrives as a stream."""
+        return ValueFile(self.directory)
+
+    def stage(self, key: bytes, entry: Entry | None, file: ValueFile | None = None) -> Staged:
+        """Finish a large value's file. Nothing names it yet."""
+        if file is None and (entry is None or len(entry.value) < FILE_BYTES):
             return Staged(key, entry)
-        file = ValueFile(self.directory)
+        whole, file = file is None, file or ValueFile(self.directory)
         try:
-            file.write(entry.value)
+            if whole:
+                assert entry is not None
+                file.write(entry.value)
             file.sync()
         except BaseException:
             file.discard()

@@ -10,17 +10,18 @@ last write that was answered, by whichever process.
 from __future__ import annotations
 
 import asyncio
+import io
 from collections import deque
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from runtime.kv.answers import CHUNK_BYTES, get, list_keys
+from runtime.kv.arriving import arrive, arrive_async, is_async_stream, is_stream
 from runtime.kv.commit import Write
 from runtime.kv.tiers import Entry
 from runtime.kv.validation import (
     MIN_TTL,
     MISSING,
-    Pieces,
     bulk_keys,
     expiry,
     key_bytes,
@@ -28,12 +29,16 @@ from runtime.kv.validation import (
     read_options,
     value_bytes,
 )
+from workers.body import BodyStream, stream_of
+from workers.errors import KVError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from runtime.kv.record import Record
     from runtime.kv.store import Store
+    from runtime.kv.tiers import Large
+    from runtime.kv.value_file import StoredFile, ValueFile
 
 
 class KVNamespace:
@@ -55,7 +60,8 @@ class KVNamespace:
         """Return a key's value, None when it is absent.
 
         `type` (also as the second argument): "text", "json", "arrayBuffer" (a memoryview), "bytes",
-        "stream" (an async iterator of bytes). `cacheTtl` is checked and means nothing here. A list
+        "stream" (an async iterable of bytes, which can be the body of a Response; a value over 1 MiB
+        is not held in memory). `cacheTtl` is checked and means nothing here. A list
         of 1 to 100 keys gives a dict of text or JSON. Raises TypeError for a bad key or type,
         KVError for a key of more than 512 bytes, json.JSONDecodeError for a value that is not JSON.
         """
@@ -63,29 +69,35 @@ class KVNamespace:
             text = self._store.text(key)  # the hot path: about 1 µs
             if text is not None:
                 return text
-        return get(self._store.read, _stream, key, options, more, with_metadata=False)
+        return self._get(key, options, more, with_metadata=False)
 
     async def get_with_metadata(self, key: Any, options: Any = None, /, **more: Any) -> Any:
         """Return `value`, `metadata` and `cacheStatus` of a key; options and errors as of `get`.
 
         A list of keys gives a dict, with None for those absent.
         """
-        return get(self._store.read, _stream, key, options, more, with_metadata=True)
+        return self._get(key, options, more, with_metadata=True)
 
     async def put(
         self, key: Any, value: Any = MISSING, options: Any = None, /, **more: Any
     ) -> None:
-        """Write a value: str, bytes, or an (async) iterator of bytes, up to 25 MiB.
+        """Write a value of up to 25 MiB: str, bytes, or what gives them in pieces.
 
-        It is durable when this returns. `expirationTtl` is in seconds, at least 60 unless configured
+        That is a body, an (async) iterator, or an object with a `read`; over 1 MiB its pieces go to
+        a file as they come, and an error in it leaves the key as it was. The value is durable when
+        this returns. `expirationTtl` is in seconds, at least 60 unless configured
         otherwise; `expiration` in seconds since the epoch; `metadata` is any JSON of up to 1,024
         bytes. Raises TypeError for a bad key or value, KVError past a limit or when the disk fails.
         """
-        if hasattr(type(value), "__aiter__"):
-            _checked(self._store, self._min_ttl, key, options, more)  # before the stream is used
-            value = await _collected(value)
-        raw, entry = _put_plan(self._store, self._min_ttl, key, value, options, more)
-        await self._send(raw, entry)
+        store = self._store
+        raw, metadata, expires = _checked(store, self._min_ttl, key, options, more)
+        if isinstance(value, BodyStream):
+            value = value.take() or b""
+        if is_async_stream(value):
+            came = await arrive_async(value, store.new_file)
+            await self._send(raw, Entry(came.in_memory(), metadata, expires), came.file)
+        else:
+            await self._send(raw, Entry(value_bytes(value), metadata, expires))
 
     async def delete(self, key: Any, /) -> None:
         """Remove a key, if it is there; durable when this returns. Errors as of `put`."""
@@ -110,11 +122,21 @@ class KVNamespace:
     getWithMetadata = get_with_metadata
     deleteBulk = delete_bulk
 
-    def _send(self, key: bytes, entry: Entry | None) -> asyncio.Future[None]:
+    def _get(self, *request: Any, with_metadata: bool) -> Any:
+        store = self._store
+        return get(store.read, store.open, _stream, *request, with_metadata=with_metadata)
+
+    def _send(
+        self, key: bytes, entry: Entry | None, file: ValueFile | None = None
+    ) -> asyncio.Future[None]:
         """Submit a write once the gate lets it out; never before one that was sent earlier."""
         loop = asyncio.get_running_loop()
-        write = Write(key, entry, loop.create_future(), loop)
-        gate = self._confirm() if self._confirm is not None else None
+        write = Write(key, entry, loop.create_future(), loop, file)
+        try:
+            gate = self._confirm() if self._confirm is not None else None
+        except BaseException:
+            write.drop()
+            raise
         if gate is None and not self._held:
             self._store.submit(write)
         else:
@@ -130,15 +152,19 @@ class KVNamespace:
         while held and (held[0][0] is None or held[0][0].done()):
             gate, write = held.popleft()
             if write.future.done():  # its caller was cancelled
+                write.drop()
                 continue
             try:
                 if gate is not None:
                     gate.result()
-                self._store.submit(write)
-            except asyncio.CancelledError:
-                write.future.cancel()
             except BaseException as error:
-                write.future.set_exception(error)
+                write.drop()
+                _fail(write.future, error)
+                continue
+            try:
+                self._store.submit(write)
+            except KVError as error:
+                _fail(write.future, error)
 
     def __repr__(self) -> str:
         return f"<KVNamespace {self._store.directory.name}>"
@@ -152,20 +178,29 @@ class SyncKVNamespace:
         self._min_ttl = min_ttl
 
     def get(self, key: Any, options: Any = None, /, **more: Any) -> Any:
-        """Return a key's value; see `KVNamespace.get`. A stream is an iterator of bytes."""
+        """Return a key's value; see `KVNamespace.get`.
+
+        A stream is a file-like object open for reading; iterating over it gives pieces, not lines.
+        """
         if type(key) is str and options is None and not more:
             text = self._store.text(key)
             if text is not None:
                 return text
-        return get(self._store.read, _chunks, key, options, more, with_metadata=False)
+        return self._get(key, options, more, with_metadata=False)
 
     def get_with_metadata(self, key: Any, options: Any = None, /, **more: Any) -> Any:
         """Return a key's value and metadata; see `KVNamespace.get_with_metadata`."""
-        return get(self._store.read, _chunks, key, options, more, with_metadata=True)
+        return self._get(key, options, more, with_metadata=True)
 
     def put(self, key: Any, value: Any = MISSING, options: Any = None, /, **more: Any) -> None:
         """Write a value and wait until it is durable; see `KVNamespace.put`."""
-        self._send(*_put_plan(self._store, self._min_ttl, key, value, options, more))
+        store = self._store
+        raw, metadata, expires = _checked(store, self._min_ttl, key, options, more)
+        if is_stream(value):
+            came = arrive(value, store.new_file)
+            self._send(raw, Entry(came.in_memory(), metadata, expires), came.file)
+        else:
+            self._send(raw, Entry(value_bytes(value), metadata, expires))
 
     def delete(self, key: Any, /) -> None:
         """Remove a key and wait until that is durable; see `KVNamespace.delete`."""
@@ -185,20 +220,17 @@ class SyncKVNamespace:
     getWithMetadata = get_with_metadata
     deleteBulk = delete_bulk
 
-    def _send(self, key: bytes, entry: Entry | None) -> None:
+    def _get(self, *request: Any, with_metadata: bool) -> Any:
+        store = self._store
+        return get(store.read, store.open, Reader, *request, with_metadata=with_metadata)
+
+    def _send(self, key: bytes, entry: Entry | None, file: ValueFile | None = None) -> None:
         future: Future[None] = Future()
-        self._store.submit(Write(key, entry, future))
+        self._store.submit(Write(key, entry, future, file=file))
         future.result()
 
     def __repr__(self) -> str:
         return f"<SyncKVNamespace {self._store.directory.name}>"
-
-
-def _put_plan(
-    store: Store, min_ttl: int, key: Any, value: Any, options: Any, keywords: Mapping[str, Any]
-) -> tuple[bytes, Entry]:
-    raw, metadata, expires = _checked(store, min_ttl, key, options, keywords)
-    return raw, Entry(value_bytes(value), metadata, expires)
 
 
 def _checked(
@@ -210,18 +242,47 @@ def _checked(
     return raw, metadata_text(given), expires
 
 
-async def _collected(stream: AsyncIterable[object]) -> bytes:
-    pieces = Pieces()
-    async for piece in stream:
-        pieces.add(piece)
-    return pieces.joined()
+def _fail(future: Any, error: BaseException) -> None:
+    if isinstance(error, asyncio.CancelledError):
+        future.cancel()
+    else:
+        future.set_exception(error)
 
 
-def _chunks(value: bytes) -> Iterator[bytes]:
-    for at in range(0, len(value), CHUNK_BYTES):
-        yield value[at : at + CHUNK_BYTES]
+def _stream(found: Entry | Large) -> BodyStream:
+    return stream_of(found.value if isinstance(found, Entry) else _Pieces(found.file))
 
 
-async def _stream(value: bytes) -> AsyncIterator[bytes]:
-    for chunk in _chunks(value):
-        yield chunk
+class _Pieces:
+    """A value's file, piece by piece. No generator, which would close it some time after its end."""
+
+    def __init__(self, file: StoredFile) -> None:
+        self._file = file
+
+    def __aiter__(self) -> _Pieces:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = b"" if self._file.closed else self._file.read(CHUNK_BYTES)
+        if not piece:
+            await self.aclose()
+            raise StopAsyncIteration
+        return piece
+
+    async def aclose(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class Reader(io.BufferedReader):
+    """A value as a file open for reading, whose iteration gives pieces instead of lines."""
+
+    def __init__(self, found: Entry | Large) -> None:
+        raw: Any = io.BytesIO(found.value) if isinstance(found, Entry) else found.file
+        super().__init__(raw, CHUNK_BYTES)
+
+    def __next__(self) -> bytes:
+        piece = self.read(CHUNK_BYTES)
+        if not piece:
+            raise StopIteration
+        return piece

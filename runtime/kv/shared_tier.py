@@ -15,22 +15,25 @@ import os
 import time
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import lmdb
 
 from runtime.kv import coherence
 from runtime.kv.packed import MARK, pack, unpack
 from runtime.kv.shared import Shared, open_shared
+from runtime.kv.tiers import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from pathlib import Path
 
-    from runtime.kv.tiers import Entry, Staged
+    from runtime.kv.tiers import Staged
     from runtime.kv.trust import Trust
 
     FindCache = Callable[[], Path | None]
+
+T = TypeVar("T")
 
 AGAIN_SECONDS = 1.0
 
@@ -101,7 +104,7 @@ class SharedTier:
         self.hits += 1
         return text
 
-    def read(self, key: bytes, load: Callable[[bytes], Entry | None]) -> Entry | None:
+    def read(self, key: bytes, load: Callable[[bytes], Entry | T | None]) -> Entry | T | None:
         """Return a key's entry, expired or not; `load` reads the disk and may raise."""
         if self._words[0] != self._token and not self._look_again():
             return load(key)
@@ -173,7 +176,7 @@ class SharedTier:
         """Take the committed values. Keys that stay held for want of room are read from disk."""
         if not self._holding:
             return
-        records = [(self._name(staged.key), self._record(staged.entry)) for staged in writes]
+        records = [(self._name(staged.key), self._settled(staged)) for staged in writes]
         try:
             with self._open.write() as txn:
                 coherence.settle(txn, self._tables, self._prefix, records)
@@ -250,9 +253,17 @@ class SharedTier:
             key = b"\xff" + blake2b(key, digest_size=32).digest()
         return self._prefix + key
 
-    def _record(self, entry: Entry | None) -> bytes | None:
+    def _settled(self, staged: Staged) -> bytes | None:
+        """Return what the cache is to hold of a write."""
+        if staged.file is not None and staged.file.size > self._open.largest:
+            return None
+        return self._record(staged.entry)
+
+    def _record(self, entry: object) -> bytes | None:
         """Return what the cache is to hold; None where that is too large."""
-        if entry is not None and len(entry.value) > self._open.largest:
+        if entry is None:
+            return pack(None)
+        if not isinstance(entry, Entry) or len(entry.value) > self._open.largest:
             return None
         return pack(entry)
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakSet
 
 from runtime.kv.commit import Committer, Write
 from runtime.kv.durable import DiskTier
 from runtime.kv.shared_tier import SharedTier, Statistics
+from runtime.kv.tiers import Entry, Large
 from runtime.kv.trust import Trust
 from workers.errors import KVError
 
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from runtime.kv.shared_tier import FindCache
-    from runtime.kv.tiers import DurableTier, Entry, Listed
+    from runtime.kv.tiers import DurableTier, Listed
+    from runtime.kv.value_file import ValueFile
+
+T = TypeVar("T", Entry, Large)
 
 CACHE_BYTES = 256 * 1024 * 1024
 """What the shared cache of an instance takes at most, unless configured otherwise."""
@@ -77,8 +81,15 @@ class Store:
 
         Raises KVError when the disk cannot be read, or holds what Roost did not write.
         """
+        return self._read(key, self._durable.read)
+
+    def open(self, key: bytes) -> Entry | Large | None:
+        """As `read`, but a value too large to be held in memory comes as a file open for reading."""
+        return self._read(key, self._durable.open)
+
+    def _read(self, key: bytes, load: Callable[[bytes], Entry | T | None]) -> Entry | T | None:
         try:
-            entry = self._tier.read(key, self._durable.read)
+            entry = self._tier.read(key, load)
         except (sqlite3.Error, OSError) as cause:
             raise KVError(f"KV GET failed: {cause}") from cause
         if entry is None or (entry.expires is not None and entry.expires <= self.clock()):
@@ -98,6 +109,10 @@ class Store:
     def statistics(self) -> Statistics:
         """Return what the shared cache did for this process."""
         return self._tier.statistics()
+
+    def new_file(self) -> ValueFile:
+        """Begin the file of a value that arrives as a stream. Raises OSError."""
+        return self._durable.new_file()
 
     def submit(self, *writes: Write) -> None:
         """Put writes in line; their futures are answered when they are durable, or failed.

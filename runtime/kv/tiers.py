@@ -9,13 +9,19 @@ without touching the other, the writer thread, or the faces that users see.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from contextlib import AbstractContextManager
 
-    from runtime.kv.value_file import ValueFile
+    from runtime.kv.value_file import StoredFile, ValueFile
+
+T = TypeVar("T")
+
+
+HELD_BYTES = 1024 * 1024
+"""Values larger than this are not held in memory when they are written or read as streams."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +33,15 @@ class Entry:
     """JSON text."""
     expires: float | None
     """Seconds since the epoch; from that moment on the key is absent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Large:
+    """An entry whose value is a file, open for reading: it is not held in memory."""
+
+    file: StoredFile
+    metadata: str | None
+    expires: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +61,9 @@ class Staged:
     entry: Entry | None
     """None deletes the key."""
     file: ValueFile | None = None
-    """The file that holds the value already, when the value is too large for the database."""
+    """The file that holds the value already, when the value is too large for the database.
+
+    The entry's value is empty then if it came as a stream."""
 
 
 class DurableTier(Protocol):
@@ -55,11 +72,20 @@ class DurableTier(Protocol):
     def read(self, key: bytes) -> Entry | None:
         """Return the last committed entry of a key, expired or not. Any thread."""
 
+    def open(self, key: bytes) -> Entry | Large | None:
+        """As `read`, but a value larger than `HELD_BYTES` comes as a file. Any thread."""
+
     def scan(self, lower: bytes, upper: bytes, limit: int, now: float) -> list[Listed]:
         """Return the first keys of `lower <= key < upper` not expired, in byte order. Any thread."""
 
-    def stage(self, key: bytes, entry: Entry | None) -> Staged:
-        """Do a write's work that needs no lock. Nobody sees anything of it yet."""
+    def new_file(self) -> ValueFile:
+        """Begin the file of a value that arrives as a stream. Any thread."""
+
+    def stage(self, key: bytes, entry: Entry | None, file: ValueFile | None) -> Staged:
+        """Do a write's work that needs no lock. Nobody sees anything of it yet.
+
+        `file` has the value already if it came as a stream; it is gone when this raises.
+        """
 
     def unstage(self, staged: Staged) -> None:
         """Undo the work of a write that will not be committed."""
@@ -83,8 +109,11 @@ class DurableTier(Protocol):
 class ReadTier(Protocol):
     """A shared cache in front of the durable tier. Nothing here may raise: it is only a cache."""
 
-    def read(self, key: bytes, load: Callable[[bytes], Entry | None]) -> Entry | None:
-        """Return a key's entry, expired or not; `load` reads the durable tier."""
+    def read(self, key: bytes, load: Callable[[bytes], Entry | T | None]) -> Entry | T | None:
+        """Return a key's entry, expired or not; `load` reads the durable tier.
+
+        What is loaded is kept only if it is an Entry.
+        """
 
     def hold(self, keys: Collection[bytes]) -> None:
         """Let nobody find these keys here from now on. Under the lock, before the commit."""

@@ -12,12 +12,9 @@ import json
 import math
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from workers.errors import KVError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 KEY_BYTES = 512
 VALUE_BYTES = 25 * 1024 * 1024
@@ -195,9 +192,8 @@ def metadata_text(options: Mapping[str, Any]) -> str | None:
 def value_bytes(value: object) -> bytes:
     """Return a value as it is stored.
 
-    Takes str, everything with a buffer (bytes, bytearray, memoryview, arrays), JavaScript's
-    primitives, and iterators of str or bytes. Raises TypeError for others (dicts: use json.dumps),
-    KVError past 25 MiB.
+    Takes str, everything with a buffer (bytes, bytearray, memoryview, arrays), and JavaScript's
+    primitives. Raises TypeError for others (dicts: use json.dumps), KVError past 25 MiB.
     """
     raw: bytes | None
     if type(value) is bytes:
@@ -210,48 +206,27 @@ def value_bytes(value: object) -> bytes:
             "'string or JsObject'.",
             "put() takes a key and a value.",
         )
-    elif hasattr(type(value), "__next__"):
-        pieces = Pieces()
-        for piece in _iterate(value):
-            pieces.add(piece)
-        raw = pieces.joined()
     else:
         text = primitive_text(value)
         raw = _buffer(value) if text is None else text.encode()
     if raw is None:
         raise _wrong_value(value)
     if len(raw) > VALUE_BYTES:
-        raise _too_long(len(raw))
+        raise too_long(len(raw))
     return raw
 
 
-class Pieces:
-    """The value of a stream while it arrives; stops it once it is too long."""
-
-    def __init__(self) -> None:
-        self._pieces: list[bytes] = []
-        self._length = 0
-
-    def add(self, piece: object) -> None:
-        """Take the next piece: str or bytes."""
-        raw = piece.encode() if isinstance(piece, str) else _buffer(piece)
-        if raw is None:
-            raise _wrong_value(piece)
-        self._pieces.append(raw)
-        self._length += len(raw)
-        if self._length > VALUE_BYTES:
-            raise _too_long(self._length)
-
-    def joined(self) -> bytes:
-        """Return the whole."""
-        return b"".join(self._pieces)
-
-
-def _iterate(value: Any) -> Iterable[object]:
-    return value  # type: ignore[no-any-return]
+def piece_bytes(piece: object) -> bytes:
+    """Return a stream's piece, str or bytes, as it is stored. Raises TypeError for others."""
+    raw = piece.encode() if isinstance(piece, str) else _buffer(piece)
+    if raw is None:
+        raise _wrong_value(piece)
+    return raw
 
 
 def _buffer(value: Any) -> bytes | None:
+    if type(value) is bytes:
+        return value
     try:
         return memoryview(value).tobytes()
     except TypeError:
@@ -262,12 +237,13 @@ def _wrong_value(value: object) -> TypeError:
     return _noted(
         "KV put() accepts only strings, ArrayBuffers, ArrayBufferViews, and ReadableStreams as "
         "values.",
-        "In Python: str, bytes, bytearray, memoryview, or an iterator of bytes, not "
+        "In Python: str, bytes, bytearray, memoryview, a file, or an iterator of bytes, not "
         f"{type(value).__name__}. For dicts and lists use json.dumps().",
     )
 
 
-def _too_long(length: int) -> KVError:
+def too_long(length: int) -> KVError:
+    """Return the error of a value that is this long, or longer."""
     return refused("PUT", 413, f"Value length of {length} exceeds limit of {VALUE_BYTES}.")
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import os
 import re
 import secrets
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from _typeshed import ReadableBuffer
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
 FOLDER = "values"
 
@@ -66,6 +67,28 @@ class ValueFile:
         """Remove the file, which no row will name."""
         remove(self._directory, self.name)
         os.close(self._descriptor)
+
+
+class StoredFile(io.RawIOBase):
+    """A committed value's file, open for reading. It stays whole when its key is written again."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it. Raises FileNotFoundError when it is gone."""
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+    def readable(self) -> bool:
+        """Return that it can be read."""
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Read the next bytes. Raises OSError."""
+        return os.readv(self._descriptor, [buffer])
+
+    def close(self) -> None:
+        """Close it; whoever lets go of it without that has it closed, too."""
+        if not self.closed:
+            os.close(self._descriptor)
+        super().close()
 
 
 def remove(directory: Path, name: str) -> None:

@@ -24,7 +24,7 @@ async def test_a_value_is_read_as_what_is_asked_for(kv):
 
 
 async def test_a_long_value_streams_in_pieces(kv, sync_kv):
-    value = bytes(range(256)) * 1000
+    value = bytes(range(256)) * 5000
     await kv.put("k", value)
     pieces = await collect(await kv.get("k", "stream"))
     assert b"".join(pieces) == value

@@ -2,9 +2,9 @@
 
 import pytest
 
-from runtime import Runtime
+from runtime import AsyncRuntime, Runtime
 from runtime.directories import SHARED_MEMORY, mark_of
-from workers import DurableObject
+from workers import DurableObject, Response, WorkerEntrypoint
 
 
 class Reader(DurableObject):
@@ -40,3 +40,26 @@ def test_a_setting_turns_it_off(tmp_path, shelves):
         rt.env.KV.put("k", "v")
         assert rt.env.KV.get("k") == "v"
         assert rt.env.KV._store.statistics().hits == 0
+
+
+class Files(WorkerEntrypoint):
+    """Keeps what is sent, and gives it back, both as streams."""
+
+    async def fetch(self, request):
+        if request.method == "PUT":
+            await self.env.KV.put("file", request.body)
+            return Response(None, status=204)
+        return Response(await self.env.KV.get("file", "stream"))
+
+
+async def test_a_request_s_body_streams_into_kv_and_out_again(tmp_path):
+    async def body():
+        for piece in pieces:
+            yield piece
+
+    pieces = [bytes([number]) * 100_000 for number in range(50)]
+    async with AsyncRuntime(entrypoint=Files, kv=["KV"], hosts=1, data_dir=tmp_path / "data") as rt:
+        put = await rt.fetch("http://x/", method="PUT", body=body())
+        assert put.status == 204
+        found = await rt.fetch("http://x/")
+        assert await found.bytes() == b"".join(pieces)
