@@ -76,6 +76,13 @@ class Table:
             raise self.expected(name, what)
         return value
 
+    def flag(self, name: str, *, default: bool) -> bool:
+        """True or false; `default` when it is not there."""
+        value = self.data.get(name, default)
+        if not isinstance(value, bool):
+            raise self.expected(name, "true or false")
+        return value
+
     def integer(self, name: str, default: _T, low: int, high: int = _LARGEST) -> int | _T:
         """An integer from `low` to `high`; `default` when it is not there."""
         if name not in self.data:

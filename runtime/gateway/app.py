@@ -77,11 +77,11 @@ def build_app(  # noqa: C901  the sum of its closures, each of which is simple
             raise Refused(404, f"{_RESERVED} is reserved; nothing is served at this path.")
         method: str = scope["method"]
         exchange.url, headers, length, expects, upgrade = read_head(scope, exchange.url, max_body)
-        accept = ""
+        handshake = None
         if upgrade:
             if sockets is None:
                 raise Refused(501, NO_WEBSOCKETS)
-            accept = check_handshake(scope, sockets)
+            handshake = check_handshake(scope, sockets)
         content: bytes | BodyStream | None = None
         stream: BodyStream | None = None
         if 0 < length <= SMALL_BODY:
@@ -96,8 +96,8 @@ def build_app(  # noqa: C901  the sum of its closures, each of which is simple
                 "fetch() must return a workers.Response, "
                 f"not {type(response).__name__} (is a `return` missing?)."
             )
-        if sockets is not None and upgrade and response.web_socket is not None:
-            sockets.open(scope, response, accept)
+        if sockets is not None and handshake is not None and response.web_socket is not None:
+            sockets.open(scope, response, handshake)
             exchange.status = 101
             exchange.done = True
             return

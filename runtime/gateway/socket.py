@@ -1,7 +1,7 @@
 """One WebSocket: a transport, a parser, and what is kept of it for its object.
 
-Frames are parsed by `websockets`' sans-I/O protocol, which also answers pings, answers a close, and
-fails the connection for what RFC 6455 forbids. What is sent was framed by somebody else, once for
+Frames are parsed by `websockets`' sans-I/O protocol, which also inflates, answers pings, answers a
+close, and fails the connection for what RFC 6455 forbids. What is sent was framed by somebody else, once for
 however many sockets, and goes straight into the transport. (A uvicorn WebSocket protocol has a task,
 a queue and an event loop's worth of futures for each connection; this has 2 KiB.)
 
@@ -18,10 +18,13 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import SERVER, State
 from websockets.protocol import Protocol as Parser
 
-if TYPE_CHECKING:
-    from runtime.gateway.sockets import Owner, Sockets
+from runtime.gateway.frames import PLAIN
 
-Payload = str | bytes
+if TYPE_CHECKING:
+    from websockets.extensions.permessage_deflate import PerMessageDeflate
+
+    from runtime.gateway.frames import Payload
+    from runtime.gateway.sockets import Owner, Sockets
 
 CLOSE_SECONDS = 10.0
 """How long a client may take to answer a close, or to read what it is still owed."""
@@ -39,14 +42,6 @@ TOO_SLOW = (1013, "messages come faster than they are read", False)
 
 _quiet = logging.getLogger("roost.gateway.websocket")
 _quiet.setLevel(logging.ERROR)
-
-
-def frame_of(payload: Payload) -> bytes:
-    """Return the one frame of a message from a server, to any number of clients."""
-    if isinstance(payload, str):
-        # What JavaScript calls a USVString: a lone surrogate is replaced.
-        return Frame(Opcode.TEXT, payload.encode("utf-8", "replace")).serialize(mask=False)
-    return Frame(Opcode.BINARY, payload).serialize(mask=False)
 
 
 class Socket(asyncio.Protocol):
@@ -71,6 +66,7 @@ class Socket(asyncio.Protocol):
         "protocol",
         "stamp",
         "tags",
+        "window",
     )
 
     def __init__(
@@ -81,10 +77,16 @@ class Socket(asyncio.Protocol):
         tags: tuple[str, ...],
         attachment: bytes | None,
         protocol: str | None,
+        deflate: PerMessageDeflate | None,
     ) -> None:
         self._sockets = sockets
         self._transport: asyncio.Transport | None = None
         self._parser = Parser(SERVER, max_size=sockets.limits.message_bytes, logger=_quiet)
+        self.window = PLAIN
+        """In bits, of the dictionary that its client inflates messages with."""
+        if deflate is not None:
+            self._parser.extensions.append(deflate)
+            self.window = deflate.local_max_window_bits
         self._parts: list[bytes | bytearray] | None = None  # of a message in fragments
         self._told = False
         self._unread = False

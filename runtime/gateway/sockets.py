@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 from websockets.frames import Frame, Opcode
 
 from runtime.gateway.failures import note
+from runtime.gateway.frames import PLAIN, Frames
 from runtime.gateway.protocol import TAKE
-from runtime.gateway.socket import Socket, frame_of
+from runtime.gateway.socket import Socket
 from runtime.gateway.upgrade import head_of
 from runtime.wire import messages as m
 from runtime.wire.link import describe
@@ -32,8 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from runtime.config.sockets import SocketLimits
+    from runtime.gateway.frames import Payload
     from runtime.gateway.inbound import Scope
-    from runtime.gateway.socket import Payload
+    from runtime.gateway.upgrade import Handshake
     from runtime.wire.caller import Caller
     from runtime.wire.link import Link
     from runtime.wire.messages import Message, Target
@@ -189,18 +191,19 @@ class Sockets:
 
     # --- opening ---------------------------------------------------------------------------------
 
-    def open(self, scope: Scope, response: Response, accept: str) -> None:
+    def open(self, scope: Scope, response: Response, handshake: Handshake) -> None:
         """Take the connection of a request over, as the WebSocket that answers it.
 
         Raises ValueError when the response's headers cannot be sent.
         """
-        head = head_of(response, accept)
+        head = head_of(response, handshake)
         offer: Offer = response.web_socket._offer  # noqa: SLF001
         host, pair, target, package = offer.use()
         owner = self._owner(host, target, lasting=package is not None)
         tags, attachment, protocol, auto = package or Package((), None, None, None)
         self._count += 1
-        socket = Socket(self, owner, self._count, tags, attachment, protocol)
+        deflate = handshake.deflate
+        socket = Socket(self, owner, self._count, tags, attachment, protocol, deflate)
         if owner.lasting and not owner.sockets:
             assert target is not None
             self._census.add(target[1], 1)
@@ -301,12 +304,12 @@ class Sockets:
         """Take what a host says about sockets."""
         kind = message[0]
         if kind == m.SEND:
-            frame = frame_of(message[2])
+            frames = Frames(message[2])
             sockets = self._sockets
             for number in message[1]:
                 socket = sockets.get(number)
                 if socket is not None:
-                    socket.send(frame)
+                    socket.send(frames[socket.window])
         elif kind == m.ASK:
             self._tell_all(link, message[1])
         elif kind == m.AUTO:
@@ -384,4 +387,4 @@ class Sockets:
 
 def _set_auto(owner: Owner, auto: tuple[str, str] | None) -> None:
     owner.auto = None if auto is None else (auto[0], auto[1])
-    owner.auto_frame = b"" if auto is None else frame_of(auto[1])
+    owner.auto_frame = b"" if auto is None else Frames(auto[1])[PLAIN]

@@ -7,7 +7,7 @@ WebSocket, or anything else.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from websockets.datastructures import Headers
 from websockets.exceptions import (
@@ -20,10 +20,13 @@ from websockets.exceptions import (
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
+from runtime.gateway.frames import DEFLATE
 from runtime.gateway.inbound import Refused
 from runtime.gateway.outbound import encode_headers
 
 if TYPE_CHECKING:
+    from websockets.extensions.permessage_deflate import PerMessageDeflate
+
     from runtime.gateway.inbound import Scope
     from runtime.gateway.sockets import Sockets
     from workers import Response
@@ -31,8 +34,18 @@ if TYPE_CHECKING:
 _OURS = frozenset((b"content-length", b"sec-websocket-accept", b"sec-websocket-extensions"))
 
 
-def check_handshake(scope: Scope, sockets: Sockets) -> str:
-    """Return the Sec-WebSocket-Accept of a valid handshake.
+class Handshake(NamedTuple):
+    """What the gateway answers to a valid handshake, if the script accepts it."""
+
+    accept: str
+    """Sec-WebSocket-Accept."""
+    extensions: str | None
+    """Sec-WebSocket-Extensions."""
+    deflate: PerMessageDeflate | None
+
+
+def check_handshake(scope: Scope, sockets: Sockets) -> Handshake:
+    """Return the answer to a valid handshake.
 
     Raises `Refused`: 400, 405, 426 or 505 for an invalid one, 403 for an Origin that is not
     allowed, 503 when the gateway has as many sockets as it may.
@@ -44,7 +57,8 @@ def check_handshake(scope: Scope, sockets: Sockets) -> str:
         scope["path"], headers, method=scope["method"], protocol=f"HTTP/{scope['http_version']}"
     )
     try:
-        accept, _, _ = ServerProtocol(extensions=None).process_request(request)
+        protocol = ServerProtocol(extensions=[DEFLATE] if sockets.limits.compress else None)
+        accept, extensions, _ = protocol.process_request(request)
     except InvalidMethod as wrong:
         raise Refused(405, f"{wrong}", [(b"allow", b"GET")]) from wrong
     except InvalidProtocol as wrong:
@@ -66,17 +80,20 @@ def check_handshake(scope: Scope, sockets: Sockets) -> str:
         raise Refused(
             503, "This server has as many WebSockets as it may.", [(b"retry-after", b"5")]
         )
-    return accept
+    deflate = cast("PerMessageDeflate", protocol.extensions[0]) if protocol.extensions else None
+    return Handshake(accept, extensions, deflate)
 
 
-def head_of(response: Response, accept: str) -> bytes:
+def head_of(response: Response, handshake: Handshake) -> bytes:
     """Return the head that answers an upgrade. Raises ValueError for headers HTTP cannot carry."""
     lines = [
         b"HTTP/1.1 101 Switching Protocols",
         b"upgrade: websocket",
         b"connection: Upgrade",
-        b"sec-websocket-accept: " + accept.encode("ascii"),
+        b"sec-websocket-accept: " + handshake.accept.encode("ascii"),
     ]
+    if handshake.extensions is not None:
+        lines.append(b"sec-websocket-extensions: " + handshake.extensions.encode("ascii"))
     for name, value in encode_headers(response, None, head=False):
         if name not in _OURS:
             lines.append(name + b": " + value)
