@@ -23,6 +23,8 @@ _COMMANDS = {
     "objects": "objects",
     "kv": "kv",
     "map": "map",
+    "backup": "backup",
+    "restore": "backup",
 }
 """The module of each command."""
 

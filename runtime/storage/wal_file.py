@@ -234,7 +234,7 @@ class WalFile:
                     yield COPY_WAIT
                     continue
                 backup.step(COPY_PAGES if restarts < COPY_RESTARTS else -1)
-                restarts += backup.remaining > left > 0
+                restarts += backup.remaining >= left > 0
                 left = backup.remaining
                 if not backup.done:
                     yield 0.0

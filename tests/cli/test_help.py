@@ -26,6 +26,7 @@ def test_the_commands_are_all_there():
         "init", "dev", "serve", "status", "migrate", "objects list", "objects show",
         "objects export", "objects delete", "kv key put", "kv key get",
         "kv key list", "kv key delete", "kv bulk put", "kv bulk get", "map",
+        "backup", "restore",
     }  # fmt: skip
 
 
