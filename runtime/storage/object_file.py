@@ -33,16 +33,15 @@ if TYPE_CHECKING:
 
 __all__ = ["TABLES", "ObjectFile", "quoted", "remove_parts"]
 
-FORMAT: Final = 1
-
-_SCHEMA: Final = f"""
+_MIGRATIONS: Final = (
+    """
 CREATE TABLE _cf_KV(
     key BLOB PRIMARY KEY NOT NULL,  -- UTF-8: compared by bytes, which is the order of list()
     value BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE _cf_METADATA(key INTEGER PRIMARY KEY, value);
-PRAGMA user_version = {FORMAT};
-"""
+""",
+)
 _TABLES: Final = 2
 """How many tables of ours a file has."""
 
@@ -99,7 +98,7 @@ class ObjectFile(WalFile):
     """See the module's text."""
 
     KIND = "object file"
-    FORMAT = FORMAT
+    MIGRATIONS = _MIGRATIONS
     CHECKPOINT_PAGES = 1000
 
     def __init__(
@@ -123,6 +122,8 @@ class ObjectFile(WalFile):
         super().__init__(path, durability=durability, fdatasync=fdatasync, vfs=vfs)
 
     def _opened(self, connection: apsw.Connection, version: int) -> None:
+        if version > 0:  # a new one has no tables before it is the entries' home
+            self._migrate(connection, version)
         self._guard.keep(connection)
         self.is_home = version > 0
 
@@ -183,7 +184,7 @@ class ObjectFile(WalFile):
         """Begin a transaction that makes this file the home of the object's entries and records."""
         self._sound()
         try:
-            self._cursor.execute("BEGIN IMMEDIATE; " + _SCHEMA)
+            self._cursor.execute("BEGIN IMMEDIATE; " + self._migration(0))
             self._cursor.executemany(_PUT, entries)
             self._cursor.execute(_SET_FACT, (_ALARM, alarm))
         except BaseException as cause:

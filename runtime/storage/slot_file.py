@@ -30,10 +30,7 @@ if TYPE_CHECKING:
 
     from runtime.storage.write_set import Change
 
-__all__ = ["FORMAT", "DueAlarm", "ObjectRecord", "SlotFile"]
-
-FORMAT: Final = 2
-"""The version of the tables below, kept in the file's user_version."""
+__all__ = ["DueAlarm", "ObjectRecord", "SlotFile"]
 
 CHECKPOINT_PAGES: Final = 4000
 """The log is checkpointed when it has so many pages (of 4 KiB), so that it stays near 16 MiB.
@@ -44,7 +41,6 @@ times as often and in total costs 25 % more, because pages that change often are
 """
 
 _MIGRATIONS: Final = (
-    # From nothing to format 1, from there to format 2, and so on.
     """
 CREATE TABLE entries(
     object_id BLOB NOT NULL,
@@ -148,7 +144,7 @@ class SlotFile(WalFile):
     """See the module's text. Every method raises StorageError, with SQLite's error as its cause."""
 
     KIND = "slot file"
-    FORMAT = FORMAT
+    MIGRATIONS = _MIGRATIONS
     CHECKPOINT_PAGES = CHECKPOINT_PAGES
 
     def __init__(
@@ -174,11 +170,7 @@ class SlotFile(WalFile):
             raise
 
     def _opened(self, connection: apsw.Connection, version: int) -> None:
-        if version < FORMAT:
-            steps = "".join(_MIGRATIONS[version:])
-            connection.execute(
-                f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {FORMAT}; COMMIT"
-            ).fetchall()
+        self._migrate(connection, version)
 
     # --- reading ---------------------------------------------------------------------------------
 

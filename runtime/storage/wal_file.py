@@ -49,14 +49,15 @@ COPY_RESTARTS: Final = 3
 class WalFile:
     """See the module's text. Every method raises StorageError, with SQLite's error as its cause.
 
-    A subclass says what its file is called and which format it reads, and what it does to a
+    A subclass says what its file is called and what tables it has, and what it does to a
     connection that was opened.
     """
 
     KIND: ClassVar[str]
     """What errors call the file."""
-    FORMAT: ClassVar[int]
-    """The version of its tables, kept in the file's user_version; older ones are migrated."""
+    MIGRATIONS: ClassVar[tuple[str, ...]]
+    """What makes the tables, and then brings them from each format to the next: SQL. How many of them a
+    file has had is its format, kept in its user_version. One that was released never changes."""
     CHECKPOINT_PAGES: ClassVar[int]
     """The log is checkpointed when it has so many pages (of 4 KiB)."""
 
@@ -102,10 +103,11 @@ class WalFile:
             # Exclusive first: the log's index is then in memory, and no -shm file exists.
             connection.execute("PRAGMA locking_mode = EXCLUSIVE").get  # noqa: B018
             version = connection.execute("PRAGMA user_version").get
-            if version > self.FORMAT:
+            newest = len(self.MIGRATIONS)
+            if version > newest:
                 raise StorageError(
                     f"{self.KIND} {self.path} has format {version}, and this version of Roost "
-                    f"reads formats up to {self.FORMAT}: it was written by a newer one"
+                    f"reads formats up to {newest}: it was written by a newer one"
                 )
             if version == 0 and connection.execute("SELECT count(*) FROM sqlite_schema").get:
                 raise StorageError(f"{self.path} is an SQLite file, but no {self.KIND} of Roost")
@@ -125,7 +127,17 @@ class WalFile:
         return connection
 
     def _opened(self, connection: apsw.Connection, version: int) -> None:
-        """Bring a file of an older format, or a new one (0), up to date."""
+        """Do to a file of a format, 0 if it is new, what this kind of file wants."""
+
+    @classmethod
+    def _migration(cls, version: int) -> str:
+        """Return the SQL that brings a file of a format up to date, within a transaction."""
+        return f"{''.join(cls.MIGRATIONS[version:])}; PRAGMA user_version = {len(cls.MIGRATIONS)};"
+
+    def _migrate(self, connection: apsw.Connection, version: int) -> None:
+        """Bring a file of a format up to date, whole or not at all."""
+        if version < len(self.MIGRATIONS):
+            connection.execute(f"BEGIN IMMEDIATE; {self._migration(version)} COMMIT").fetchall()
 
     # --- reading and writing ---------------------------------------------------------------------
 

@@ -9,10 +9,10 @@ import apsw
 import pytest
 
 from runtime.ids import NamespaceKey
-from runtime.storage import Change, ObjectRecord
-from runtime.storage.slot_file import FORMAT
+from runtime.storage import Change, ObjectRecord, SlotFile
 from workers.errors import StorageError
 
+NEWER = len(SlotFile.MIGRATIONS) + 1
 A, B = (NamespaceKey("w-Room").from_name(name) for name in "ab")
 
 
@@ -181,6 +181,21 @@ def test_the_log_stays_bounded(open_file):
     assert Path(f"{file.path}-wal").stat().st_size < 20_000_000
 
 
+def test_room_that_was_freed_is_used_again(open_file, tmp_path):
+    file = open_file(durability="relaxed")
+    sizes = []
+    for round_ in range(6):
+        for number in range(20):
+            file.commit([change(A, [(f"{round_}-{number}".encode(), b"x" * 100_000)])])
+        file.commit([change(A, wipe=True)])
+        file._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        sizes.append((tmp_path / "0.sqlite").stat().st_size)
+    assert max(sizes) < 1.2 * sizes[0]
+    file.shrink()
+    file.close()
+    assert (tmp_path / "0.sqlite").stat().st_size < 0.1 * sizes[0]
+
+
 def test_a_file_has_one_owner_at_a_time(open_file):
     file = open_file()
     with pytest.raises(StorageError, match=f"in use by process {os.getpid()}"):
@@ -199,10 +214,10 @@ def test_files_are_private_to_their_user(open_file, tmp_path):
 def test_a_file_of_a_newer_version_is_refused_and_left_alone(open_file, tmp_path):
     open_file().close()
     with apsw.Connection(str(tmp_path / "0.sqlite")) as connection:
-        connection.execute(f"PRAGMA user_version = {FORMAT + 1}").fetchall()
+        connection.execute(f"PRAGMA user_version = {NEWER}").fetchall()
     connection.close()
     before = (tmp_path / "0.sqlite").read_bytes()
-    with pytest.raises(StorageError, match=f"format {FORMAT + 1}.*newer"):
+    with pytest.raises(StorageError, match=f"format {NEWER}.*newer"):
         open_file()
     assert (tmp_path / "0.sqlite").read_bytes() == before
 
