@@ -139,6 +139,7 @@ class WebSocket:
         "_closed_in",
         "_closed_out",
         "_connecting",
+        "_dropped",
         "_early",
         "_line",
         "_listeners",
@@ -178,6 +179,7 @@ class WebSocket:
         self._attachment: bytes | None = None
         self._closed_in = False
         self._closed_out = False
+        self._dropped = 0
         self._early: list[tuple[Any, ...]] = []  # what arrived before somebody could hear it
         self._line: Line | None = None
         self._listeners: dict[str, list[Listener]] = {}
@@ -300,6 +302,15 @@ class WebSocket:
         if self._connecting:
             return self.READY_STATE_CONNECTING
         return self.READY_STATE_CLOSING if self._closed_out else self.READY_STATE_OPEN
+
+    @property
+    def dropped(self) -> int:
+        """How many messages its client has missed because it reads too slowly; Roost's own.
+
+        Only sockets with a tag that the configuration calls lossy miss any; others are closed. An
+        object that is in memory meanwhile hears of it within a second.
+        """
+        return self._dropped
 
     # --- attachments -----------------------------------------------------------------------------
 

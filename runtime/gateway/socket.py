@@ -59,6 +59,7 @@ class Socket(asyncio.Protocol):
         "_verdict",
         "attachment",
         "closing",
+        "dropped",
         "heard",
         "lost",
         "number",
@@ -100,6 +101,8 @@ class Socket(asyncio.Protocol):
         self.protocol = protocol
         self.stamp: float | None = None
         """When a message was last answered without the object, in ms since the epoch."""
+        self.dropped = 0
+        """Messages that it has missed because its client reads too slowly."""
         self.closing = False
         """Whether nothing is sent any more."""
         self.heard = True
@@ -119,6 +122,7 @@ class Socket(asyncio.Protocol):
         parser = self._parser
         if parser.eof_sent:
             return
+        closing = self.closing
         parser.receive_data(data)
         for frame in parser.events_received():
             assert isinstance(frame, Frame)
@@ -128,6 +132,8 @@ class Socket(asyncio.Protocol):
                     break
             elif opcode is Opcode.CLOSE:
                 self.closing = True
+        if closing:
+            parser.data_to_send()  # answers to pings: who may not read gets no more of them
         self._write_out()
 
     def _take(self, frame: Frame) -> bool:
@@ -174,7 +180,11 @@ class Socket(asyncio.Protocol):
             self._tell()
             transport.close()  # when all is written
             self._sockets.later(CLOSE_SECONDS, self.abort)
-        elif written and transport.get_write_buffer_size() > self._sockets.limits.buffer_bytes:
+        elif (
+            written
+            and not self.closing
+            and transport.get_write_buffer_size() > self._sockets.limits.buffer_bytes
+        ):
             self.abort()  # it sends pings and does not read the answers
         elif self._under_way > SOME or self._bytes > MUCH:
             self._unread = True
@@ -213,10 +223,12 @@ class Socket(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        transport.write(frame)
+        # A message of any size may go to a client that has read the ones before.
         if transport.get_write_buffer_size() > self._sockets.limits.buffer_bytes:
             self._verdict = TOO_SLOW
             self.shut(*TOO_SLOW[:2])
+        else:
+            transport.write(frame)
 
     def shut(self, code: int | None, reason: str) -> None:
         """Close: the client has some seconds to answer."""

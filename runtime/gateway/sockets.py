@@ -21,6 +21,7 @@ from websockets.frames import Frame, Opcode
 
 from runtime.gateway.failures import note
 from runtime.gateway.frames import PLAIN, Frames
+from runtime.gateway.lossy import LossySocket
 from runtime.gateway.protocol import TAKE
 from runtime.gateway.socket import Socket
 from runtime.gateway.upgrade import head_of
@@ -51,8 +52,8 @@ TRIES = 10
 SLICES = 16
 """The sockets are looked at in so many portions, so that a look at all of them stalls nothing."""
 
-STAMP_SECONDS = 1.0
-"""Between two reports of automatic answers to an object's host."""
+NEWS_SECONDS = 1.0
+"""Between two reports to an object's host of automatic answers and dropped messages."""
 
 RESTARTED = (1012, "the object that held this WebSocket is no longer in memory: connect again")
 LEAVING = (1001, "the server is stopping")
@@ -71,7 +72,8 @@ class Owner:
     auto_frame: bytes = b""
     waiting: deque[Delivery] = field(default_factory=deque)
     under_way: int = 0
-    stamped: set[int] = field(default_factory=set)
+    news: set[int] = field(default_factory=set)
+    """Sockets of which its host is to be told something."""
 
 
 class Delivery:
@@ -171,7 +173,8 @@ class Sockets:
         self._sockets: dict[int, Socket] = {}
         self._owners: dict[object, Owner] = {}
         self._connected = 0
-        self._stamped: set[bytes] = set()
+        self._lossy = frozenset(limits.lossy)
+        self._news: set[bytes] = set()
         self._ping = Frame(Opcode.PING, b"").serialize(mask=False)
         self._idle: asyncio.Future[None] | None = None
         for link in caller.links:
@@ -203,7 +206,8 @@ class Sockets:
         tags, attachment, protocol, auto = package or Package((), None, None, None)
         self._count += 1
         deflate = handshake.deflate
-        socket = Socket(self, owner, self._count, tags, attachment, protocol, deflate)
+        kind = Socket if self._lossy.isdisjoint(tags) else LossySocket
+        socket = kind(self, owner, self._count, tags, attachment, protocol, deflate)
         if owner.lasting and not owner.sockets:
             assert target is not None
             self._census.add(target[1], 1)
@@ -234,7 +238,8 @@ class Sockets:
         if auto is not None and payload == auto[0]:
             socket.answered(len(payload))
             socket.send(owner.auto_frame)
-            self._stamp(socket)
+            socket.stamp = time.time() * 1000
+            self.tell_later(socket)
             return
         self.deliver(Delivery(self, socket, "webSocketMessage", (payload,), len(payload)))
 
@@ -331,7 +336,9 @@ class Sockets:
         kept = []
         if owner is not None:
             kept = [
-                tuple(Kept(s.number, s.tags, s.attachment, s.protocol, s.stamp, s.closing))
+                tuple(
+                    Kept(s.number, s.tags, s.attachment, s.protocol, s.stamp, s.dropped, s.closing)
+                )
                 for s in owner.sockets.values()
             ]
         auto = None if owner is None else owner.auto
@@ -346,26 +353,26 @@ class Sockets:
 
     # --- time ------------------------------------------------------------------------------------
 
-    def _stamp(self, socket: Socket) -> None:
-        socket.stamp = time.time() * 1000
+    def tell_later(self, socket: Socket) -> None:
+        """Tell the object's host within a second what happened to a socket without the object."""
         owner = socket.owner
         if owner.target is None:
             return
-        owner.stamped.add(socket.number)
-        if not self._stamped:
-            self.later(STAMP_SECONDS, self._tell_stamps)
-        self._stamped.add(owner.target[1])
+        owner.news.add(socket.number)
+        if not self._news:
+            self.later(NEWS_SECONDS, self._tell_news)
+        self._news.add(owner.target[1])
 
-    def _tell_stamps(self) -> None:
-        stamped, self._stamped = self._stamped, set()
-        for raw in stamped:
+    def _tell_news(self) -> None:
+        told, self._news = self._news, set()
+        for raw in told:
             owner = self._owners.get(raw)
             if owner is None:
                 continue
-            numbers, owner.stamped = owner.stamped, set()
+            numbers, owner.news = owner.news, set()
             found = [owner.sockets[number] for number in numbers if number in owner.sockets]
-            stamps = [(socket.number, socket.stamp) for socket in found]
-            owner.link.post((m.STAMPS, raw, stamps))
+            news = [(socket.number, socket.stamp, socket.dropped) for socket in found]
+            owner.link.post((m.NEWS, raw, news))
 
     def _look(self, turn: int = 0) -> None:
         """Ping a portion of the sockets, and cut those that said nothing since their last ping."""

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("roost.host")
 
-_SOCKETS: Final = frozenset({m.SAID, m.ATTACH, m.ADOPT, m.STAMPS})
+_SOCKETS: Final = frozenset({m.SAID, m.ATTACH, m.ADOPT, m.NEWS})
 
 TELL_NS: Final = 1_000_000
 """Nanoseconds between two writings of all figures."""

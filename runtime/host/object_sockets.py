@@ -168,15 +168,16 @@ class ObjectSockets:
         ws = websocket_from_parts(
             line, "hibernation", kept.tags, kept.attachment, kept.protocol, kept.stamp
         )
+        ws._dropped = kept.dropped
         ws._closed_out = kept.closing
         self._add(key, ws)
 
-    def stamp(self, channel: Channel, stamps: Iterable[tuple[int, float]]) -> None:
-        """Take note of when messages were answered without the object."""
-        for number, when in stamps:
+    def update(self, channel: Channel, news: Iterable[tuple[int, float | None, int]]) -> None:
+        """Take note of what happened to sockets without the object."""
+        for number, stamp, dropped in news:
             ws = self._ends.get((channel, number))
             if ws is not None:
-                ws._stamp = when
+                ws._stamp, ws._dropped = stamp, dropped
 
     def of(self, channel: Channel) -> list[int]:
         """Return the numbers of a gateway's sockets."""

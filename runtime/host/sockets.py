@@ -181,7 +181,7 @@ class HostSockets:
             activation = self._host.catalog.get(target[1])
             if activation is not None and target[1] not in self._asking:
                 tags, attachment, protocol, _ = package
-                kept = Kept(number, tags, attachment, protocol, None, closing=False)
+                kept = Kept(number, tags, attachment, protocol, None, 0, closing=False)
                 _sockets_of(activation).adopt(channel, kept)
         channel.post((m.RESULT, call, known))
 
@@ -227,10 +227,10 @@ class HostSockets:
             self._attach(channel, message)
         elif kind == m.ADOPT:
             self._adopt(channel, message)
-        elif kind == m.STAMPS:
+        elif kind == m.NEWS:
             activation = self._host.catalog.get(message[1])
             if activation is not None and activation.sockets is not None:
-                activation.sockets.stamp(channel, message[2])
+                activation.sockets.update(channel, message[2])
 
     def _said(self, channel: Channel, message: Message) -> None:
         _, call, target, handler, number, facts = message

@@ -45,7 +45,7 @@ WebSockets are kept by gateways; a number names a socket within its gateway (`ru
 | SHUT | socket, code or None, reason | host | close a socket |
 | KEEP | socket, attachment | host | keep its attachment |
 | AUTO | target, automatic answer or None | host | answer a message without the object |
-| STAMPS | id, list of (socket, ms) | gateway | when messages were so answered |
+| NEWS | id, list of (socket, ms or None, count) | gateway | when one was last so answered, and how many it has missed |
 
 `target` is `(class name, id, name or None)`, or None for the worker's entrypoint; of a RUN without
 target, `method` is the digest of a function. A body is None,
@@ -90,7 +90,7 @@ SEND = 35
 SHUT = 36
 KEEP = 37
 AUTO = 38
-STAMPS = 39
+NEWS = 39
 
 SOCKETS = frozenset({ASK, SEND, SHUT, KEEP, AUTO})
 """What a host says to a gateway about its sockets."""

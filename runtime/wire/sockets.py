@@ -75,6 +75,8 @@ class Kept(NamedTuple):
     protocol: str | None
     stamp: float | None
     """When a message was last answered without the object, in ms since the epoch."""
+    dropped: int
+    """Messages that it has missed because its client reads too slowly."""
     closing: bool
     """Whether the object has closed it."""
 

@@ -91,6 +91,13 @@ class Room(DurableObject):
     async def do_big(self, _ws, size):
         self.ctx.broadcast("z" * int(size))
 
+    async def do_numbered(self, _ws, rest):
+        number, size = rest.split(" ")
+        self.ctx.broadcast(f"{number} {'z' * int(size)}")
+
+    async def do_dropped(self, ws, tag):
+        ws.send(str([each.dropped for each in self.ctx.getWebSockets(tag)]))
+
     async def do_relay(self, ws, url):
         response = await fetch(url, {"headers": {"upgrade": "websocket"}})
         if response.web_socket is None:
