@@ -109,6 +109,11 @@ class Bindings:
             return None
         return SyncKVNamespace(self.store(namespace_id), min_ttl=self.config.limits.min_kv_ttl)
 
+    def end_watches(self) -> None:
+        """End what watches KV, so that nothing waits for changes any more."""
+        for store in self._stores.values():
+            store.end_watches()
+
     def close(self) -> None:
         """Finish the writes under way and close the stores."""
         for store in self._stores.values():

@@ -5,7 +5,15 @@ name exists in Cloudflare's spelling and in snake_case; options are keyword argu
 mapping in either spelling. The classes behind them are the engine's.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from datetime import datetime
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
 
@@ -155,6 +163,12 @@ class KVNamespace(Protocol):
 
     def list(self, options: Options = None, /, **kw: Any) -> Awaitable[dict[str, Any]]:
         """A page of keys: `prefix`, `limit` (at most 1,000), `cursor`."""
+
+    def watch(self, prefix: str = "") -> AsyncIterator[Any]:
+        """Each change from now on, by whomever; with `kind`, `key` and `expiration`.
+
+        The kind is "put", "delete", "expired", or "missed" when the reader was too slow.
+        """
 
 
 class SyncKVStorage(Protocol):

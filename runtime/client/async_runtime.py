@@ -174,6 +174,7 @@ class AsyncRuntime:
         if connection is None or instance is None:
             return
         connection.bindings.close_maps()
+        connection.bindings.end_watches()
         try:
             await connection.finish()
         finally:

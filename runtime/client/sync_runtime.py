@@ -426,6 +426,7 @@ class Runtime:
             self._closed = True
         atexit.unregister(self.close)
         self._connection.bindings.close_maps()
+        self._connection.bindings.end_watches()
         self._calls.refusal = "the runtime is closed"
         self._calls.stop_reading()
         try:

@@ -119,6 +119,7 @@ async def _main(
                     host.gone(text.encode())
                 elif verb == "leave":
                     _close_outgoing()
+                    bindings.end_watches()
                     host.leaving = True
                     _tell_idle(host, connection, loop, was=None)
                 elif verb == "stop" and not stopped.done():

@@ -9,8 +9,10 @@ from runtime.kv.namespace import KVNamespace, SyncKVNamespace
 from runtime.kv.record import Record
 from runtime.kv.store import Store, open_store
 from runtime.kv.tiers import Entry, Listed, ReadTier, Staged
+from runtime.kv.watch import Change, SyncWatch, Watch
 
 __all__ = [
+    "Change",
     "Entry",
     "KVNamespace",
     "Listed",
@@ -19,6 +21,8 @@ __all__ = [
     "Staged",
     "Store",
     "SyncKVNamespace",
+    "SyncWatch",
+    "Watch",
     "Write",
     "open_store",
 ]

@@ -21,12 +21,14 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
+from runtime.kv.changes import DELETE, EXPIRED, PUT, Changed
 from workers.errors import KVError
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from runtime.kv.changes import Publisher
     from runtime.kv.tiers import DurableTier, Entry, ReadTier, Staged
     from runtime.kv.value_file import ValueFile
 
@@ -78,11 +80,17 @@ class Committer:
     """The writer thread of one namespace; see the module's text."""
 
     def __init__(
-        self, durable: DurableTier, clock: Callable[[], float], tier: ReadTier, name: str
+        self,
+        durable: DurableTier,
+        clock: Callable[[], float],
+        tier: ReadTier,
+        publisher: Publisher,
+        name: str,
     ) -> None:
         self._durable = durable
         self._clock = clock
         self._tier = tier
+        self._publisher = publisher
         self._name = name
         self._queue: SimpleQueue[Write | _Barrier] = SimpleQueue()
         self._submitting = threading.Lock()
@@ -154,7 +162,7 @@ class Committer:
 
     def _reach(self, barrier: _Barrier) -> None:
         try:
-            while barrier.tidy and self._durable.tidy(self._clock()):
+            while barrier.tidy and self._tidy():
                 pass
             if barrier.last:
                 self._durable.close_writer()
@@ -188,8 +196,20 @@ class Committer:
             except Empty:
                 self._untidy = False
                 with contextlib.suppress(sqlite3.Error, OSError):  # later, then
-                    self._untidy = self._durable.tidy(self._clock())
+                    self._untidy = self._tidy()
                 wait = 0.0 if self._untidy else TIDY_SECONDS
+
+    def _tidy(self) -> bool:
+        """Do a bounded piece of housekeeping; whether there is more."""
+        now = self._clock()
+        first = self._durable.first_expiry()
+        if first is None or first > now:
+            return self._durable.tidy()
+        with self._durable.lock():
+            self._publisher.begin()
+            expired = self._durable.expire(now)
+            self._publisher.tell(Changed(EXPIRED, key) for key in expired)
+        return True
 
     def _write(self, batch: Sequence[Write]) -> None:
         """Commit a batch and answer its writes."""
@@ -215,9 +235,21 @@ class Committer:
     def _commit(self, staged: dict[bytes, Staged]) -> None:
         writes = staged.values()
         with self._durable.lock():
+            self._publisher.begin()
             self._tier.hold(staged.keys())
-            self._durable.commit(writes, self._clock())
+            expired = self._durable.commit(writes, self._clock())
             self._tier.settle(writes)
+            self._publisher.tell(_changes(writes, expired))
+
+
+def _changes(writes: Iterable[Staged], expired: list[bytes]) -> Iterator[Changed]:
+    for staged in writes:
+        if staged.entry is None:
+            yield Changed(DELETE, staged.key)
+        else:
+            yield Changed(PUT, staged.key, staged.entry.expires)
+    for key in expired:
+        yield Changed(EXPIRED, key)
 
 
 def _answer(batch: Sequence[Write], failures: dict[Write, BaseException]) -> None:

@@ -77,7 +77,10 @@ _FILES_OF = (
 )
 _FILES = "SELECT filename FROM Cache WHERE filename IS NOT NULL"
 _IS_NAMED = "SELECT 1 FROM Cache WHERE filename = ?"
-_EXPIRED = "SELECT rowid, filename FROM Cache WHERE expire_time <= ? ORDER BY expire_time LIMIT ?"
+_EXPIRED = (
+    "SELECT rowid, filename, key FROM Cache WHERE expire_time <= ? ORDER BY expire_time LIMIT ?"
+)
+_FIRST_EXPIRY = "SELECT min(expire_time) FROM Cache WHERE expire_time IS NOT NULL"
 _DELETE_ROWS = "DELETE FROM Cache WHERE rowid IN ({})"
 
 _ROWS_AT_ONCE = 64
@@ -113,8 +116,8 @@ class _Cache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
         )
         self._sql(f"PRAGMA user_version = {FORMAT}")
 
-    def write(self, writes: Collection[Staged], now: float) -> None:
-        """Commit writes to different keys, in one transaction.
+    def write(self, writes: Collection[Staged], now: float) -> list[bytes]:
+        """Commit writes to different keys, in one transaction; returns keys removed as expired.
 
         Not diskcache's own `transact`: that hides why a transaction could not begin, and leaves the
         connection inside of it when COMMIT fails.
@@ -130,22 +133,24 @@ class _Cache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
         deleted = [staged.key for staged in writes if not staged.entry]
         _in_chunks(sql, _DELETE, "?", deleted)
         # Twice as many as are written, so that expired rows cannot become and stay more.
-        left += self._expire(now, max(_EXPIRED_AT_ONCE, 2 * len(writes)))
+        expired = self._expire(now, max(_EXPIRED_AT_ONCE, 2 * len(writes)), left)
         self._finish(left)
+        return expired
 
-    def expire(self, now: float) -> bool:
-        """Remove some expired rows in a transaction of their own; whether there are more."""
+    def expire(self, now: float) -> list[bytes]:
+        """Remove some expired rows in a transaction of their own; returns their keys."""
         self._sql("BEGIN IMMEDIATE")
-        left = self._expire(now, _EXPIRED_AT_ONCE)
-        more = bool(self._sql(_EXPIRED, (now, 1)).fetchall())
+        left: list[str] = []
+        expired = self._expire(now, _EXPIRED_AT_ONCE, left)
         self._finish(left)
-        return more
+        return expired
 
-    def _expire(self, now: float, limit: int) -> list[str]:
-        """Remove up to `limit` expired rows; returns the files they named."""
+    def _expire(self, now: float, limit: int, left: list[str]) -> list[bytes]:
+        """Remove up to `limit` expired rows, and add their files to `left`; returns their keys."""
         expired = self._sql(_EXPIRED, (now, limit)).fetchall()
-        _in_chunks(self._sql, _DELETE_ROWS, "?", [rowid for rowid, _ in expired])
-        return [name for _, name in expired if name is not None]
+        _in_chunks(self._sql, _DELETE_ROWS, "?", [rowid for rowid, _, _ in expired])
+        left += [name for _, name, _ in expired if name is not None]
+        return [key for _, _, key in expired]
 
     def _finish(self, left: list[str]) -> None:
         """Commit, and remove the files that are named no more."""
@@ -291,6 +296,11 @@ class DiskTier:
             for key, raw, metadata, expires in rows
         ]
 
+    def first_expiry(self) -> float | None:
+        """Return when the first of all entries expires, or has."""
+        ((moment,),) = self._select(_FIRST_EXPIRY, ())
+        return None if moment is None else float(moment)
+
     def close(self) -> None:
         """Close the reading connection."""
         with self._reading:
@@ -328,14 +338,14 @@ class DiskTier:
         """Hold the namespace's write lock."""
         return write_lock(self.directory / "write.lock")
 
-    def commit(self, writes: Collection[Staged], now: float) -> None:
+    def commit(self, writes: Collection[Staged], now: float) -> list[bytes]:
         """Commit in one transaction; it is on disk when this returns. Under the lock.
 
-        When it raises, what was staged is gone, except where a row may name it after all.
+        Returns the keys that it removed because they had expired. When it raises, what was staged is gone, except where a row may name it after all.
         """
         try:
             with self._writing:
-                self._writer().write(writes, now)
+                expired = self._writer().write(writes, now)
         except BaseException:
             undecided = self._cache is not None and self._cache.undecided
             self.close_writer()  # rolls back; the next commit opens afresh
@@ -346,6 +356,7 @@ class DiskTier:
         for staged in writes:
             if staged.file is not None:
                 staged.file.keep()
+        return expired
 
     def _writer(self) -> _Cache:
         if self._cache is None:
@@ -353,16 +364,17 @@ class DiskTier:
             self._connections = [self._cache.connection]
         return self._cache
 
-    def tidy(self, now: float) -> bool:
-        """Remove some of what expired and of what crashes left; whether there is more to do."""
-        if self._select(_EXPIRED, (now, 1)):
-            try:
-                with self.lock(), self._writing:
-                    if self._writer().expire(now):
-                        return True
-            except BaseException:
-                self.close_writer()
-                raise
+    def expire(self, now: float) -> list[bytes]:
+        """Remove some of what expired; returns its keys. Under the lock."""
+        try:
+            with self._writing:
+                return self._writer().expire(now)
+        except BaseException:
+            self.close_writer()
+            raise
+
+    def tidy(self) -> bool:
+        """Remove some of what crashes left; whether there is more to look at."""
         if self._suspects is None:
             self._suspects = os.scandir(self.directory / FOLDER)
         some = list(islice(self._suspects, _ORPHANS_AT_ONCE))

@@ -26,9 +26,11 @@ from runtime.kv.validation import (
     expiry,
     key_bytes,
     metadata_text,
+    prefix_bytes,
     read_options,
     value_bytes,
 )
+from runtime.kv.watch import SyncWatch, Watch
 from workers.body import BodyStream, stream_of
 from workers.errors import KVError
 
@@ -118,6 +120,17 @@ class KVNamespace:
         KVError for a limit over 1,000.
         """
         return list_keys(self._store.scan, options, more)
+
+    def watch(self, prefix: str = "") -> Watch:
+        """Return the changes of keys that begin with `prefix`, by any process, from now on.
+
+        `async for change in env.KV.watch("user:")`: each has `kind` ("put", "delete", "expired"),
+        `key` and `expiration`, and who reads the key then finds that value or a later one. A reader
+        who is 1,024 changes behind gets one of the kind "missed" instead of them. Raises KVError.
+        """
+        watch = Watch(prefix_bytes(prefix))
+        self._store.watch(watch)
+        return watch
 
     getWithMetadata = get_with_metadata
     deleteBulk = delete_bulk
@@ -216,6 +229,12 @@ class SyncKVNamespace:
     def list(self, options: Any = None, /, **more: Any) -> Record:
         """Return a page of keys; see `KVNamespace.list`."""
         return list_keys(self._store.scan, options, more)
+
+    def watch(self, prefix: str = "") -> SyncWatch:
+        """Return the changes of keys from now on, to iterate over; see `KVNamespace.watch`."""
+        watch = SyncWatch(prefix_bytes(prefix))
+        self._store.watch(watch)
+        return watch
 
     getWithMetadata = get_with_metadata
     deleteBulk = delete_bulk

@@ -9,9 +9,7 @@ lost is looked for again, at most once a second.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
-import os
 import time
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -23,6 +21,7 @@ from runtime.kv import coherence
 from runtime.kv.packed import MARK, pack, unpack
 from runtime.kv.shared import Shared, open_shared
 from runtime.kv.tiers import Entry
+from runtime.kv.write_lock import write_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -219,17 +218,14 @@ class SharedTier:
         return True
 
     def _trust_it(self, shared: Shared, *, wait: bool) -> bool:
-        descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            if not self._trust.names(shared.id):
-                self._trust.set(shared.id)
-            self._adopt(shared)
-            return True
+            with write_lock(self._lock, wait=wait):
+                if not self._trust.names(shared.id):
+                    self._trust.set(shared.id)
+                self._adopt(shared)
+                return True
         except BlockingIOError:
             return False
-        finally:
-            os.close(descriptor)
 
     def _adopt(self, shared: Shared) -> None:
         token = self._trust.token

@@ -14,11 +14,13 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakSet
 
+from runtime.kv.changes import Publisher
 from runtime.kv.commit import Committer, Write
 from runtime.kv.durable import DiskTier
 from runtime.kv.shared_tier import SharedTier, Statistics
 from runtime.kv.tiers import Entry, Large
 from runtime.kv.trust import Trust
+from runtime.kv.watch import Watching
 from workers.errors import KVError
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from runtime.kv.shared_tier import FindCache
     from runtime.kv.tiers import DurableTier, Listed
     from runtime.kv.value_file import ValueFile
+    from runtime.kv.watch import SyncWatch, Watch
 
 T = TypeVar("T", Entry, Large)
 
@@ -74,7 +77,15 @@ class Store:
         self._durable = DiskTier(self.directory, self.clock)
         self._tier = SharedTier(self.directory, self._trust, self._cache, self._cache_bytes)
         self.text = self._tier.text
-        self._committer = Committer(self._durable, self.clock, self._tier, self.directory.name)
+        words = self._trust.words
+        self._committer = Committer(
+            self._durable,
+            self.clock,
+            self._tier,
+            Publisher(self.directory, words),
+            self.directory.name,
+        )
+        self._watching = Watching(self.directory, words, self.clock, self.first_expiry, self.tidy)
 
     def read(self, key: bytes) -> Entry | None:
         """Return a key's entry, None when it is absent or expired.
@@ -135,8 +146,29 @@ class Store:
         except (sqlite3.Error, OSError) as cause:
             raise KVError(f"the KV namespace {self.directory} cannot be tidied: {cause}") from cause
 
+    def first_expiry(self) -> float | None:
+        """Return when the first of all entries expires, or has. Raises KVError as `read` does."""
+        try:
+            return self._durable.first_expiry()
+        except (sqlite3.Error, OSError) as cause:
+            raise KVError(f"KV GET failed: {cause}") from cause
+
+    def watch(self, watch: Watch | SyncWatch) -> None:
+        """Begin a watch. Raises KVError."""
+        try:
+            self._watching.add(watch)
+        except OSError as cause:
+            raise KVError(
+                f"the KV namespace {self.directory} cannot be watched: {cause}"
+            ) from cause
+
+    def end_watches(self) -> None:
+        """End all watches of this process, and those that begin from now on."""
+        self._watching.close()
+
     def close(self) -> None:
         """Finish all writes and close the namespace. Reading afterwards opens it again."""
+        self._watching.close()
         self._committer.close()
         self._durable.close()
 
@@ -165,7 +197,7 @@ def open_store(
 
 def _after_fork() -> None:
     for store in list(_stores):
-        _parents.append((store._durable, store._committer))  # noqa: SLF001  (this module's own)
+        _parents.append((store._durable, store._committer, store._watching))  # noqa: SLF001  (ours)
         store._begin()  # noqa: SLF001
 
 

@@ -93,11 +93,20 @@ class DurableTier(Protocol):
     def lock(self) -> AbstractContextManager[None]:
         """Keep all other writers of all processes out. The lock dies with its holder."""
 
-    def commit(self, writes: Collection[Staged], now: float) -> None:
-        """Make writes to different keys durable, all or none. Under the lock, one thread."""
+    def commit(self, writes: Collection[Staged], now: float) -> list[bytes]:
+        """Make writes to different keys durable, all or none. Under the lock, one thread.
 
-    def tidy(self, now: float) -> bool:
-        """Do a bounded piece of housekeeping; whether there is more. On the thread that commits."""
+        Returns the keys that were removed on the way, because they had expired.
+        """
+
+    def first_expiry(self) -> float | None:
+        """Return when the first of all entries expires, or has. Any thread."""
+
+    def expire(self, now: float) -> list[bytes]:
+        """Remove a bounded number of expired entries; returns their keys. As `commit`."""
+
+    def tidy(self) -> bool:
+        """Remove a bounded piece of what crashes left; whether there is more. As `commit`."""
 
     def close_writer(self) -> None:
         """Close what `commit` opened. On the thread that committed."""

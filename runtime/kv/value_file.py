@@ -18,6 +18,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from runtime.directories import sync_directory
+from runtime.kv.forks import close_in_children, closed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +45,7 @@ class ValueFile:
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if os.fstat(self._descriptor).st_nlink:
+                    close_in_children(self._descriptor)
                     return
             os.close(self._descriptor)  # taken for an orphan before it was locked
 
@@ -61,11 +63,13 @@ class ValueFile:
 
     def keep(self) -> None:
         """Let go of the file, which a committed row names now."""
+        closed(self._descriptor)
         os.close(self._descriptor)
 
     def discard(self) -> None:
         """Remove the file, which no row will name."""
         remove(self._directory, self.name)
+        closed(self._descriptor)
         os.close(self._descriptor)
 
 

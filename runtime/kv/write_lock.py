@@ -13,31 +13,24 @@ import fcntl
 import os
 from typing import TYPE_CHECKING
 
+from runtime.kv.forks import close_in_children, closed
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_open: set[int] = set()
-
 
 @contextlib.contextmanager
-def write_lock(path: Path) -> Iterator[None]:
-    """Hold the lock that the file at `path` stands for; waits for it as long as it takes."""
+def write_lock(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock that the file at `path` stands for; waits for it as long as it takes.
+
+    Not if it shall not `wait`: raises BlockingIOError then.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    _open.add(descriptor)
+    close_in_children(descriptor)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
-        _open.discard(descriptor)
+        closed(descriptor)
         os.close(descriptor)
-
-
-def _after_fork() -> None:
-    for descriptor in _open:
-        with contextlib.suppress(OSError):
-            os.close(descriptor)
-    _open.clear()
-
-
-os.register_at_fork(after_in_child=_after_fork)
