@@ -1,1 +1,1 @@
-"""Programs that use Roost as its users do: a worker, its demonstration, and a batch job."""
+"""Programs that use Roost as its users do: workers, their demonstration, and batch jobs."""

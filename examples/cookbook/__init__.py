@@ -1,0 +1,1 @@
+"""Short programs for common pipelines, each whole; docs/cookbook.md tells their story."""
