@@ -298,7 +298,8 @@ class Pump:
         items = [entry[1] for entry in entries]
         answered = 0 if self._job == GIVEN else self.answered()
         packed = ready(Run(self._mode, items, ids, self._job, answered, self._plan.timeout))
-        size = (len(packed[1]) + sum(map(len, packed[2]))) / len(items)
+        _, data, buffers = packed
+        size = (len(data) + sum(buffer.raw().nbytes for buffer in buffers)) / len(items)
         self._item_bytes += (size - self._item_bytes) / 8 if self._item_bytes else size
         self._room = min(self._plan.in_flight, max(16, int(READ_BYTES / self._item_bytes)))
         return packed

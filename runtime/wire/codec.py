@@ -44,7 +44,10 @@ Frame: TypeAlias = bytes
 
 
 class Ready(tuple[Any, ...]):
-    """Arguments that are packed already: (kind, data, frames); they stand where a tuple would."""
+    """Arguments that are pickled already: (kind, data, large buffers); they stand where a tuple would.
+
+    The buffers are still their owner's: to be sent at once, before it can change them.
+    """
 
     __slots__ = ()
 
@@ -145,9 +148,9 @@ def parcel(args: tuple[Any, ...], kwargs: dict[str, Any], shelf: Shelf = SOCKET)
         or (PLAIN.issuperset(map(type, kwargs.values())) and _NAMES.issuperset(map(type, kwargs)))
     ):
         return CALL, args, kwargs or None, ()
-    if type(args) is Ready:  # its list of frames is never PLAIN, so only packed calls ask this
-        kind, data, frames = args
-        return kind, data, len(frames), frames
+    if type(args) is Ready:  # its list of buffers is never PLAIN, so only packed calls ask this
+        kind, data, buffers = args
+        return kind, data, len(buffers), [shelf.frame(buffer.raw()) for buffer in buffers]
     data, frames = pack_still((args, kwargs), shelf)
     return CALL_PACKED, data, len(frames), frames
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import pickle
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from runtime.wire.codec import PLAIN, Ready, pack_still
+from runtime.wire.codec import PLAIN, Ready, pack
 from runtime.wire.messages import RUN
 
 if TYPE_CHECKING:
@@ -85,4 +85,4 @@ def ready(run: Run) -> Ready:
     """Pack a run, as it is now. Raises TypeError when an item cannot be sent."""
     if PLAIN.issuperset(map(type, run.items)):
         return Ready((RUN, pickle.dumps(tuple(run), 5), []))  # 1 µs, and cloudpickle takes 8
-    return Ready((RUN, *pack_still(tuple(run))))
+    return Ready((RUN, *pack(tuple(run))))

@@ -3,11 +3,23 @@
 import asyncio
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
 from runtime import Runtime
 from workers import DurableObject
+
+
+def lies_in_shared_memory(array):
+    """Whether an array is the mapping of a file there, and no copy that came through a socket."""
+    address = array.ctypes.data
+    with Path("/proc/self/maps").open() as mappings:
+        for line in mappings:
+            first, end = (int(bound, 16) for bound in line.partition(" ")[0].split("-"))
+            if first <= address < end:
+                return "/dev/shm/" in line
+    return False
 
 
 class Account(DurableObject):
@@ -82,6 +94,9 @@ class Account(DurableObject):
     def sum_of(self, array):
         return int(array.sum())
 
+    def is_mapped(self, array):
+        return lies_in_shared_memory(array)
+
     async def wipe(self, _n):
         await self.ctx.storage.deleteAll()
 
@@ -94,6 +109,11 @@ class Account(DurableObject):
 @pytest.fixture(scope="session")
 def account_class():
     return Account
+
+
+@pytest.fixture(scope="session")
+def is_mapped():
+    return lies_in_shared_memory
 
 
 @pytest.fixture(scope="module")

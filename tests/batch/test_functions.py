@@ -5,6 +5,7 @@ import os
 import signal
 from concurrent import futures
 
+import numpy as np
 import pytest
 
 from runtime import aconnect
@@ -137,3 +138,22 @@ async def test_an_asyncio_program_has_them_too(rt):
         assert await connected.submit(square, 12) == 144
     finally:
         await connected.close()
+
+
+def test_a_large_array_is_mapped_from_shared_memory_and_not_sent(rt, accounts, is_mapped):
+    large = np.ones(8 << 20)  # 64 MiB
+    assert rt.submit(is_mapped, large).result()
+    with rt.executor() as pool:
+        assert pool.submit(is_mapped, large).result()
+    assert list(rt.run(is_mapped, [large, large])) == [True, True]
+    assert dict(accounts.map("is_mapped", [large], key=lambda _: "a")) == {"a": True}
+    assert accounts.getByName("a").is_mapped.once("an array", large)
+
+
+def test_a_large_array_is_sent_as_it_was_at_the_call(rt):
+    array = np.ones(1 << 20)
+    sums = []
+    for _ in range(3):
+        sums.append(rt.submit(np.sum, array))
+        array += 1
+    assert [future.result() for future in sums] == [1 << 20, 2 << 20, 3 << 20]
