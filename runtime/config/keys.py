@@ -23,6 +23,7 @@ ROOST: Final = frozenset(
         "durability",
         "gateways",
         "grace_s",
+        "history_days",
         "hosts",
         "idle_s",
         "kv_cache_bytes",

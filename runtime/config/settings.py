@@ -47,6 +47,8 @@ class Limits:
     """Seconds without an event after which an object leaves memory."""
     grace_s: float = 30.0
     """Seconds that running events get to finish when a host stops."""
+    history_days: int = 30
+    """For how long an object with SQL can go back to what it was; 0 keeps no history."""
     kv_cache_bytes: int = 256 * 1024 * 1024
     """Shared memory that caches KV, of the instance with all its namespaces; 0 is none."""
 
@@ -66,6 +68,7 @@ class Settings(TypedDict, total=False):
     value_bytes: int | None
     request_body: int | None
     min_kv_ttl: int | None
+    history_days: int | None
     kv_cache_bytes: int | None
     idle_s: float | None
     grace_s: float | None
@@ -124,6 +127,7 @@ def read_limits(roost: Table, limits: Table) -> Limits:
         value_bytes=roost.integer("value_bytes", defaults.value_bytes, 1),
         request_body=roost.integer("request_body", defaults.request_body, 0),
         min_kv_ttl=roost.integer("min_kv_ttl", defaults.min_kv_ttl, 1),
+        history_days=roost.integer("history_days", defaults.history_days, 0),
         kv_cache_bytes=roost.integer("kv_cache_bytes", defaults.kv_cache_bytes, 0),
         idle_s=roost.seconds("idle_s", defaults.idle_s),
         grace_s=roost.seconds("grace_s", defaults.grace_s),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["BACKOFF_MS", "MOST_RETRIES", "Alarm", "AlarmInfo", "alarm_time", "retry"]
+__all__ = ["BACKOFF_MS", "MOST_RETRIES", "Alarm", "AlarmInfo", "alarm_time", "past_time", "retry"]
 
 MOST_RETRIES: Final = 6
 """How often a call of `alarm()` that failed is made again."""
@@ -79,6 +79,19 @@ def alarm_time(when: Any) -> int:
 
     Raises TypeError for what is no time, and for a time at or before 1970.
     """
+    when = _milliseconds(when, "setAlarm()")
+    if when <= 0:
+        raise TypeError("setAlarm() cannot be called with an alarm time <= 0")
+    # Rounded up, because it must never ring before its time.
+    return -int(-when // 1)
+
+
+def past_time(when: Any) -> int:
+    """Return what `getBookmarkForTime()` was given as milliseconds since 1970. Raises TypeError."""
+    return int(_milliseconds(when, "getBookmarkForTime()"))
+
+
+def _milliseconds(when: Any, who: str) -> float:
     if isinstance(when, datetime):
         when = when.timestamp() * 1000
     try:
@@ -87,13 +100,10 @@ def alarm_time(when: Any) -> int:
         usable = False
     if not usable or when > _LATEST:
         raise TypeError(
-            "setAlarm() takes milliseconds since 1970 or a datetime, not "
+            f"{who} takes milliseconds since 1970 or a datetime, not "
             f"{when if isinstance(when, int | float) else type(when).__name__}"
         )
-    if when <= 0:
-        raise TypeError("setAlarm() cannot be called with an alarm time <= 0")
-    # Rounded up, because it must never ring before its time.
-    return -int(-when // 1)
+    return when  # type: ignore[no-any-return]
 
 
 def retry(failed: Alarm, now: int, random: Callable[[], float], *, counts: bool) -> Alarm | None:

@@ -11,6 +11,7 @@ entries join it just before. The script reaches the connection only through `run
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -18,8 +19,10 @@ from weakref import WeakSet
 
 import apsw
 
+from runtime.storage.past import HISTORY, RESTORING, Past, bookmark, place_of
 from runtime.storage.sql_guard import Guard
 from runtime.storage.wal_file import WalFile
+from workers.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from runtime.storage.write_set import Change
 
 __all__ = ["TABLES", "ObjectFile", "quoted", "remove_parts"]
+
+_log = logging.getLogger("roost.storage")
 
 _MIGRATIONS: Final = (
     """
@@ -68,6 +73,11 @@ _COUNT: Final = "SELECT count(*) FROM sqlite_schema WHERE name NOT LIKE 'sqlite\
 
 _ALARM: Final = 1
 """The fact that is the time of the object's alarm."""
+_ORDER: Final = 2
+"""The fact that is the bookmark to go back to when the object's next session begins."""
+_ERA: Final = 3
+"""The fact that tells this file from one of the same object that was deleted: bookmarks have it."""
+_DROP_FACT: Final = "DELETE FROM _cf_METADATA WHERE key = ?"
 
 TABLES: Final = """
 SELECT name FROM pragma_table_list
@@ -84,7 +94,7 @@ _MEASURE: Final = (
 def remove_parts(path: Path) -> None:
     """Delete an object file that nobody has open, and all that belongs to it, if it is there."""
     # The log last: without its main file it means nothing, and the main file without it is old.
-    for part in (path, f"{path}-wal"):
+    for part in (path, f"{path}{HISTORY}", f"{path}{RESTORING}", f"{path}-wal"):
         with suppress(FileNotFoundError):
             os.unlink(part)  # noqa: PTH108  (one of them is a str)
 
@@ -119,7 +129,41 @@ class ObjectFile(WalFile):
         self.is_home = False
         """Whether the object's entries are here, or will be once the transaction is committed."""
         self._savepoints = 0
+        self._days = limits.history_days
+        self._past: Past | None = None
+        self._archive_at = self.CHECKPOINT_PAGES
         super().__init__(path, durability=durability, fdatasync=fdatasync, vfs=vfs)
+
+    def _bring_in(self, connection: apsw.Connection) -> None:
+        if self._days:
+            # From here on, nothing but `_checkpoint` brings the log in.
+            self._past = Past(self.path, connection, self._days, self._fdatasync)
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            try:
+                self._past.record()
+            except OSError as cause:
+                raise StorageError(
+                    f"{self.KIND} {self.path} cannot be opened: its history cannot be written: {cause}"
+                ) from cause
+        super()._bring_in(connection)
+
+    def _bring_in_log(self, mode: str) -> None:
+        busy, _, _ = self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()[0]
+        if self._past is not None and not busy:
+            self._past.frames = 0
+            self._archive_at = self.CHECKPOINT_PAGES
+
+    def _closing(self) -> None:
+        self._checkpoint("TRUNCATE")
+
+    def _checkpoint(self, mode: str) -> None:
+        """Archive the log, and bring it in; a log for which that fails is left for the next time."""
+        try:
+            if self._past is not None and self._connection.in_transaction is False:
+                self._past.record()
+                self._bring_in_log(mode)
+        except (OSError, ValueError, apsw.Error) as error:
+            _log.warning("the log of object file %s cannot be archived yet: %s", self.path, error)
 
     def _opened(self, connection: apsw.Connection, version: int) -> None:
         if version > 0:  # a new one has no tables before it is the entries' home
@@ -172,11 +216,16 @@ class ObjectFile(WalFile):
     def alarm(self) -> int | None:
         """The time of the object's alarm: what the slot file says of it may be older."""
         self._sound()
+        time = self._fact(_ALARM)
+        assert time is None or isinstance(time, int)
+        return time
+
+    def _fact(self, key: int) -> int | str | None:
         try:
-            time: int | None = self._cursor.execute(_GET_FACT, (_ALARM,)).get
+            value: int | str | None = self._cursor.execute(_GET_FACT, (key,)).get
         except apsw.Error as cause:
             raise self._unreadable(cause) from cause
-        return time
+        return value
 
     # --- the transaction -------------------------------------------------------------------------
 
@@ -187,6 +236,7 @@ class ObjectFile(WalFile):
             self._cursor.execute("BEGIN IMMEDIATE; " + self._migration(0))
             self._cursor.executemany(_PUT, entries)
             self._cursor.execute(_SET_FACT, (_ALARM, alarm))
+            self._cursor.execute(_SET_FACT, (_ERA, int.from_bytes(os.urandom(4), "big")))
         except BaseException as cause:
             self._roll_back()
             if not isinstance(cause, apsw.Error):
@@ -241,8 +291,11 @@ class ObjectFile(WalFile):
     def set_alarm(self, time: int | None) -> None:
         """Put the time of the alarm into the transaction."""
         self.begin()
+        self._set_fact(_ALARM, time)
+
+    def _set_fact(self, key: int, value: int | str | None) -> None:
         try:
-            self._cursor.execute(_SET_FACT, (_ALARM, time))
+            self._cursor.execute(_SET_FACT, (key, value))
         except apsw.Error as cause:
             raise self._unwritable(cause) from cause
 
@@ -266,6 +319,10 @@ class ObjectFile(WalFile):
         try:
             if self.in_transaction:
                 self._cursor.execute("COMMIT")
+                if self._past is not None and self._past.frames >= self._archive_at:
+                    self._archive_at += self.CHECKPOINT_PAGES  # unless it goes well now
+                    if not self.cursors:
+                        self._checkpoint("RESTART")
         except BaseException as cause:
             self.roll_back()
             if not isinstance(cause, apsw.Error):
@@ -279,6 +336,71 @@ class ObjectFile(WalFile):
         self._roll_back()
         with suppress(apsw.Error):
             self.is_home = self._connection.execute("PRAGMA user_version").get > 0
+
+    # --- what was before -------------------------------------------------------------------------
+
+    def now(self, raw: bytes) -> str:
+        """Return the bookmark of what is committed."""
+        past = self._recorded()
+        return bookmark(raw, self._era(), past.now())
+
+    def bookmark_at(self, raw: bytes, ms: int) -> str:
+        """Return the bookmark of what was committed at a time. Raises ValueError."""
+        past = self._recorded()
+        try:
+            return bookmark(raw, self._era(), past.at(ms))
+        except (OSError, apsw.Error) as cause:
+            raise self._unreadable(cause) from cause
+
+    def order(self, raw: bytes, text: str) -> None:
+        """Put it into the transaction that the next session begins at a bookmark. Raises ValueError."""
+        past = self._recorded()
+        try:
+            past.check(place_of(raw, self._era(), text))
+        except OSError as cause:
+            raise self._unreadable(cause) from cause
+        self.begin()
+        self._set_fact(_ORDER, text)
+
+    def begin_session(self, raw: bytes) -> None:
+        """Go back to a bookmark, if that was ordered. Not within a transaction.
+
+        The alarm stays as it is: the slot file has it too, and may never be late.
+        """
+        self._sound()
+        text = self._fact(_ORDER)
+        if text is None:
+            return
+        alarm = self.alarm
+
+        def amend(copy: apsw.Connection) -> None:
+            copy.execute(_DROP_FACT, (_ORDER,))
+            copy.execute(_SET_FACT, (_ALARM, alarm))
+
+        self.drop_cursors()
+        try:
+            past = self._recorded()
+            place = place_of(raw, self._era(), text)
+            past.record()
+            self._bring_in_log("TRUNCATE")
+            past.go_back(place, amend)
+        except ValueError as error:  # its history has gone meanwhile
+            _log.error("object %s does not go back to %s: %s", raw.hex(), text, error)
+            self.begin()
+            self._cursor.execute(_DROP_FACT, (_ORDER,))
+            self.commit()
+        except (OSError, apsw.Error) as cause:
+            raise self._unwritable(cause) from cause
+
+    def _recorded(self) -> Past:
+        self._sound()
+        if self._past is None:
+            raise ValueError("no history is kept here: `history_days` is 0")
+        return self._past
+
+    def _era(self) -> int:
+        found = self._fact(_ERA)
+        return found if isinstance(found, int) else 0
 
     # --- SQL -------------------------------------------------------------------------------------
 
@@ -361,8 +483,10 @@ class ObjectFile(WalFile):
         try:
             self.drop_cursors()
             self._cursor.execute("VACUUM")
-            self._cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        except apsw.Error as cause:
+            if self._past is not None:
+                self._past.end()
+            self._bring_in_log("TRUNCATE")
+        except (OSError, apsw.Error) as cause:
             raise self._unwritable(cause) from cause
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from runtime.storage.alarm import Alarm, alarm_time
+from runtime.storage.alarm import Alarm, alarm_time, past_time
 from runtime.storage.arguments import (
     KEY_BYTES,
     NOTHING,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from runtime.config import Limits
     from runtime.ids import ObjectId
+    from runtime.storage.object_file import ObjectFile
     from runtime.storage.object_files import ObjectFiles
     from runtime.storage.slot_file import SlotFile
     from runtime.storage.transaction import Alone, Transaction
@@ -261,6 +262,51 @@ class ObjectStorage(Store):
             self.put_alarm(None)
         return DONE
 
+    # --- what was before -------------------------------------------------------------------------
+
+    async def get_current_bookmark(self) -> str:
+        """Return a bookmark of what the object keeps now, as soon as all of it is durable.
+
+        Bookmarks are ordered like the commits, as text. The first one gives the object a file of its
+        own, if it has none: its history begins there. Raises RuntimeError within a transaction, and
+        for a class without SQL.
+        """
+        self._recorded()
+        await self.sync()
+        return self._recorded().now(self._id.raw)
+
+    async def get_bookmark_for_time(self, when: Any) -> str:
+        """Return a bookmark of what the object kept at a time: milliseconds since 1970, or a datetime.
+
+        To the last commit up to then; of those that a killed host has made it is only known that they
+        were made before its end. Raises ValueError for a time before its history, or to come.
+        """
+        file = self._recorded()
+        return file.bookmark_at(self._id.raw, past_time(when))
+
+    async def on_next_session_restore_bookmark(self, bookmark: str) -> str:
+        """Have the object go back to a bookmark when its next session begins; see `ctx.abort()`.
+
+        Entries and tables become what they were; the alarm stays as it is. Returns a bookmark of what
+        there is before that, to undo it with. What is written after this call is undone as well.
+        Raises ValueError for a bookmark that is not in the object's history.
+        """
+        file = self._recorded()
+        self.begin_write()
+        file.order(self._id.raw, bookmark)
+        await self.sync()
+        return self._recorded().now(self._id.raw)
+
+    def _recorded(self) -> ObjectFile:
+        """Return the object's own file, which has a history."""
+        if self._files is None:
+            raise RuntimeError(
+                "This Durable Object's storage back-end does not implement point-in-time recovery."
+            )
+        if self._undo:
+            raise RuntimeError("bookmarks are of what is committed: not within a transaction")
+        return self.database()
+
     # --- for the engine --------------------------------------------------------------------------
 
     def ring(self, due: Alarm) -> bool:
@@ -285,7 +331,8 @@ class ObjectStorage(Store):
         raise AttributeError(
             f"ctx.storage.{name} does not exist in this version of Roost: storage has get, put, "
             "delete, list, entries, deleteAll, transaction, transactionSync, sql, kv, getAlarm, "
-            "setAlarm, deleteAlarm and sync"
+            "setAlarm, deleteAlarm, sync, getCurrentBookmark, getBookmarkForTime and "
+            "onNextSessionRestoreBookmark"
         )
 
     deleteAll = delete_all
@@ -293,3 +340,6 @@ class ObjectStorage(Store):
     getAlarm = get_alarm
     setAlarm = set_alarm
     deleteAlarm = delete_alarm
+    getCurrentBookmark = get_current_bookmark
+    getBookmarkForTime = get_bookmark_for_time
+    onNextSessionRestoreBookmark = on_next_session_restore_bookmark

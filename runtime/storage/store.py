@@ -305,6 +305,8 @@ class Store:
         assert self._files is not None
         home = self._files.find(self._slot, self._id.raw)
         if self._homed is None:
+            if home is not None:
+                home.begin_session(self._id.raw)
             self._homed = home is not None
             # A kill may have come between the move and the end of what was moved.
             if home is not None and self._left_behind():

@@ -116,7 +116,7 @@ class WalFile:
                 f"PRAGMA wal_autocheckpoint = {self.CHECKPOINT_PAGES}; "
                 f"PRAGMA journal_size_limit = {LOG_KEPT_BYTES}; PRAGMA temp_store = MEMORY"
             ).fetchall()
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self._bring_in(connection)
             self._opened(connection, version)
         except BaseException as cause:
             with suppress(apsw.Error):  # a disk that fails may do so again
@@ -125,6 +125,13 @@ class WalFile:
                 raise
             raise StorageError(f"{self.KIND} {self.path} cannot be opened: {cause}") from cause
         return connection
+
+    def _bring_in(self, connection: apsw.Connection) -> None:
+        """Bring the log into the main file, at the opening."""
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def _closing(self) -> None:
+        """Do what is to be done before a sound connection is closed."""
 
     def _opened(self, connection: apsw.Connection, version: int) -> None:
         """Do to a file of a format, 0 if it is new, what this kind of file wants."""
@@ -214,6 +221,8 @@ class WalFile:
             if self._unsound:
                 with suppress(apsw.ConnectionClosedError):
                     self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            else:
+                self._closing()
             self._connection.close(True)
         except apsw.Error as cause:
             raise StorageError(f"{self.KIND} {self.path} cannot be closed: {cause}") from cause

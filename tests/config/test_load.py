@@ -77,13 +77,14 @@ def test_every_setting_arrives_at_its_place(toml: Load):
         min_kv_ttl = 1
         idle_s = 0.5
         grace_s = 8
+        history_days = 3
         kv_cache_bytes = 9
     """)
     assert (config.ip, config.port, config.hosts, config.slots) == ("::1", 0, 4, 64)
     assert (config.durability, config.preload) == ("relaxed", ("numpy", "a.b"))
     assert config.compatibility_date == "2026-01-31"
     assert config.compatibility_flags == ("python_workers",)
-    assert config.limits == Limits(400_000, 5, 6, 7, 1, 0.5, 8.0, 9)
+    assert config.limits == Limits(400_000, 5, 6, 7, 1, 0.5, 8.0, 3, 9)
     assert config.warnings == ()
 
 

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import SimpleNamespace
 
 import pytest
 
+from runtime.config import Limits
 from runtime.ids import NamespaceKey
 from runtime.storage import ObjectFiles, ObjectStorage, SlotFile
 
@@ -48,7 +48,7 @@ def open_storage():
         confirm=lambda: None,
         **more,
     ):
-        limits = SimpleNamespace(value_bytes=value_bytes)
+        limits = Limits(value_bytes=value_bytes)
         object_id = NAMESPACE.from_name(name)
         return ObjectStorage(file, object_id, "Room", on_write, confirm, limits, **more)
 
@@ -58,7 +58,7 @@ def open_storage():
 @pytest.fixture
 def object_files(tmp_path):
     """The own files of objects of a SQLite class."""
-    limits = SimpleNamespace(value_bytes=1 << 20)
+    limits = Limits(value_bytes=1 << 20)
     files = ObjectFiles(tmp_path / "objects", "relaxed", limits)
     yield files
     files.close()

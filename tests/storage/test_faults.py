@@ -2,17 +2,17 @@
 
 import contextlib
 import os
-from types import SimpleNamespace
 
 import apsw
 import pytest
 
+from runtime.config import Limits
 from runtime.ids import NamespaceKey
 from runtime.storage import CommitGroup, ObjectFiles, ObjectStorage, SlotFile
 from workers.errors import RoostError
 
 NAMESPACE = NamespaceKey("w-Room")
-LIMITS = SimpleNamespace(value_bytes=1 << 20)
+LIMITS = Limits(value_bytes=1 << 20)
 TURNS = 6
 KINDS = ["open", "write", "sync", "truncate", "full", "fdatasync"]
 
@@ -193,3 +193,34 @@ def test_every_fault_of_a_scenario_leaves_what_was_acknowledged(disk, kind, for_
         if not met:
             assert acknowledged == {"plain": TURNS, "sql": TURNS}
     assert number > 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_fault_while_an_object_goes_back_leaves_it_here_or_there(disk, kind, memory_path):
+    number, met = 0, True
+    while met:
+        number += 1
+        folder = memory_path / str(number)
+        folder.mkdir()
+        house = House(folder, vfs="faulty", fdatasync=disk.fdatasync)
+        house.turn(1)
+        then = run(house.sql.getCurrentBookmark())
+        house.turn(2)
+        run(house.sql.onNextSessionRestoreBookmark(then))
+        assert house.turn(3) == ["plain", "sql"]
+        disk.plan(kind, number)
+        try:
+            house.activate()
+            assert run(house.sql.get("n")) == 1
+            assert house.turn(5) == ["plain", "sql"]
+            went_on = True
+        except (RoostError, AssertionError):
+            assert disk.met
+            went_on = False
+        met = disk.met
+        disk.plan(None, 0)
+        house.close()
+        found = numbers(folder)["sql"]
+        assert found == 5 if went_on else found in (1, 5), (kind, number)
+        assert not list(folder.glob("objects/*/*-restoring"))
+    assert number > 1 or kind == "open"  # all files are open

@@ -4,17 +4,17 @@ import os
 import random
 import signal
 from functools import partial
-from types import SimpleNamespace
 
 import pytest
 
+from runtime.config import Limits
 from runtime.ids import NamespaceKey
 from runtime.storage import RECORDS, CommitGroup, ObjectFiles, SlotFile
 
 NAMES = ("a", "b", "c")
 USE_SQL = ("b", "c")
 ROUNDS = int(os.environ.get("ROOST_KILL_ROUNDS", "20"))
-LIMITS = SimpleNamespace(value_bytes=1 << 20)
+LIMITS = Limits(value_bytes=1 << 20)
 RECORD = RECORDS + b"number"
 
 

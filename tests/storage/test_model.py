@@ -2,13 +2,13 @@
 
 import tempfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from runtime.config import Limits
 from runtime.ids import NamespaceKey
 from runtime.storage import ObjectStorage, SlotFile, write_set
 
@@ -55,7 +55,7 @@ class Model(RuleBasedStateMachine):
             "Room",
             self.tell,
             lambda: None,
-            SimpleNamespace(value_bytes=1 << 20),
+            Limits(value_bytes=1 << 20),
         )
 
     def tell(self):

@@ -1,9 +1,8 @@
 """Objects with files of their own: how entries come there, stay one truth, and leave no room behind."""
 
-from types import SimpleNamespace
-
 import pytest
 
+from runtime.config import Limits
 from runtime.ids import NamespaceKey
 from runtime.storage import ObjectFiles
 from workers.errors import ObjectReset, StorageError
@@ -174,7 +173,7 @@ async def test_delete_all_frees_the_disk_also_when_something_follows(
 async def test_no_more_files_are_open_than_the_bound_and_none_forgets(
     open_file, open_storage, commit, tmp_path
 ):
-    files = ObjectFiles(tmp_path / "objects", "relaxed", SimpleNamespace(value_bytes=1000), limit=3)
+    files = ObjectFiles(tmp_path / "objects", "relaxed", Limits(value_bytes=1000), limit=3)
     file = open_file(durability="relaxed")
     storages = [open_storage(file, f"{n}", files=files) for n in range(10)]
     for turn in range(2):
@@ -191,7 +190,7 @@ async def test_no_more_files_are_open_than_the_bound_and_none_forgets(
 async def test_files_with_work_under_way_stay_open_over_the_bound(
     open_file, open_storage, commit, tmp_path
 ):
-    files = ObjectFiles(tmp_path / "objects", "relaxed", SimpleNamespace(value_bytes=1000), limit=1)
+    files = ObjectFiles(tmp_path / "objects", "relaxed", Limits(value_bytes=1000), limit=1)
     file = open_file(durability="relaxed")
     storages = [open_storage(file, f"{n}", files=files) for n in range(5)]
     for storage in storages:
@@ -213,7 +212,7 @@ async def test_a_damaged_file_is_a_storage_error_and_the_slot_goes_on(
     object_files.close()
     (path,) = tmp_path.glob("objects/*/*.sqlite")
     path.write_bytes(b"no database, but long enough to be read as the head of one" * 100)
-    files = ObjectFiles(tmp_path / "objects", "relaxed", SimpleNamespace(value_bytes=1000))
+    files = ObjectFiles(tmp_path / "objects", "relaxed", Limits(value_bytes=1000))
     broken = open_storage(sqlite.file, files=files)
     with pytest.raises(StorageError, match=r"object file .* cannot be opened"):
         await broken.get("k")

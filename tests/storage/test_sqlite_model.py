@@ -9,20 +9,20 @@ import tempfile
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
+from runtime.config import Limits
 from runtime.ids import NamespaceKey
 from runtime.storage import CommitGroup, ObjectFiles, ObjectStorage, SlotFile
 
 MEMORY = Path("/dev/shm")
 KEYS = ["", "10", "9", "a", "a\0", "é"]
 NAMESPACE = NamespaceKey("w-Room")
-LIMITS = SimpleNamespace(value_bytes=1 << 20)
+LIMITS = Limits(value_bytes=1 << 20)
 
 keys = st.sampled_from(KEYS)
 numbers = st.integers(0, 99)
@@ -243,7 +243,9 @@ class Model(RuleBasedStateMachine):
         assert list(neighbour.sql.exec("SELECT * FROM t").raw()) == [["k", 7]]
         assert self.file._connection.execute("PRAGMA integrity_check").get == "ok"
         row = self.file.alarm(NAMESPACE.from_name("object").raw)
-        assert (row and row.due) == self.now.alarm
+        assert run(self.storage.getAlarm()) == self.now.alarm
+        # After a kill the slot file's may be too early, or one too many; never too late, or missing.
+        assert self.now.alarm is None or row.due <= self.now.alarm
         self.file.close()
         self.files.close()
         shutil.rmtree(self.directory)

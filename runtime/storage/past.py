@@ -1,0 +1,276 @@
+"""What an object's file was before: bookmarks, and going back to one.
+
+Commits cost nothing more. Each time before the log is checkpointed, what it has is archived
+(`archive`), so that no frame gets into the main file, and none is lost, unrecorded. A bookmark is a place in
+the history: a segment, and a frame within it; that of the log at hand is the next one.
+
+To go back, the pages of then are put together in a copy and brought in with SQLite's backup, as one
+transaction: a commit like any other, whole or absent after a kill, and part of the history itself.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import closing, suppress
+from hashlib import sha256
+from pathlib import Path
+from re import compile as pattern
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import apsw
+
+from runtime.storage.archive import archive, frames_in_log, salts_of_log
+from runtime.storage.history import Commit, History, Segment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["HISTORY", "RESTORING", "Past", "Place"]
+
+HISTORY: Final = "-history"
+RESTORING: Final = "-restoring"
+"""What is added to the name of an object's file: its history, and the copy that a restore makes."""
+
+DAY_MS: Final = 86_400_000
+
+BUDGET_BYTES: Final = 64 << 20
+BUDGET_TIMES: Final = 4
+"""A history may be so large, or so many times its file, whichever is more; then the oldest goes."""
+
+_TEXT: Final = pattern(r"([0-9a-f]{8})-([0-9a-f]{8})-([0-9a-f]{8})-([0-9a-f]{32})").fullmatch
+_CHUNK_PAGES: Final = 64
+_VERSIONS: Final = slice(18, 20)
+"""The bytes of a database's first page that ask for a log beside it."""
+
+
+class Place(NamedTuple):
+    """A moment between two commits: after the one that ended with a frame of a segment."""
+
+    segment: int
+    frame: int
+
+
+class Past:
+    """The history of one object's file. Methods raise OSError, apsw.Error, and ValueError."""
+
+    def __init__(
+        self,
+        path: Path,
+        connection: apsw.Connection,
+        days: int,
+        fdatasync: Callable[[int], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._path = path
+        self._connection = connection
+        self._days = days
+        self._clock = clock
+        self._history = History(Path(f"{path}{HISTORY}"), fdatasync)
+        self._fdatasync = fdatasync
+        self._times: dict[int, int] = {}
+        """When each commit in the log was made, by its last frame."""
+        self._marks: set[int] = set()
+        """The frames of the log that bookmarks have."""
+        self.frames = 0
+        """How many the log has: as the last commit left it, 0 once it was brought in."""
+        connection.set_wal_hook(self._committed)
+
+    def _committed(self, _connection: apsw.Connection, _name: str, frames: int) -> int:
+        self.frames = frames
+        self._times[frames] = int(self._clock() * 1000)
+        return apsw.SQLITE_OK
+
+    # --- recording -------------------------------------------------------------------------------
+
+    def record(self) -> None:
+        """Archive what the log has. To be called before each checkpoint."""
+        frames = frames_in_log(self._connection)
+        if frames:
+            log = f"{self._path}-wal"
+            descriptor = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                # Else a power cut could leave a history of commits that are lost.
+                self._fdatasync(descriptor)
+                latest = os.fstat(descriptor).st_mtime_ns // 1_000_000
+            finally:
+                os.close(descriptor)
+            main_bytes = self._path.stat().st_size
+            times, marks = self._times, self._marks
+            if archive(self._connection, self._history, main_bytes, times, marks, latest):
+                self._prune(main_bytes)
+        self._times.clear()
+        self._marks.clear()
+
+    def _prune(self, main_bytes: int) -> None:
+        """Drop what is too old or too much, when that is half of the history."""
+        size = self._history.size
+        budget = max(BUDGET_BYTES, BUDGET_TIMES * main_bytes)
+        since = int(self._clock() * 1000) - self._days * DAY_MS
+        keep = 0
+        for segment, start in self._history.segments():
+            if segment.ended < since or size - start > budget:
+                break
+            keep = start
+        if keep * 2 > size:
+            self._history.forget_before(keep)
+
+    def end(self) -> None:
+        """Forget everything that was before now. What the log has is not archived either."""
+        last = self._history.last()
+        frames = frames_in_log(self._connection)
+        salts, page_bytes = salts_of_log(self._connection) if frames else (bytes(8), 4096)
+        number = 1 if last is None else last.number + 1
+        now = int(self._clock() * 1000)
+        pages = self._connection.execute("PRAGMA page_count").get
+        self._history.restart(
+            Segment(number, salts, frames + 1, frames, now, now, page_bytes, pages)
+        )
+
+    # --- bookmarks -------------------------------------------------------------------------------
+
+    def now(self) -> Place:
+        """Return the place after the last commit."""
+        self._marks.add(self.frames)
+        return Place(self._present(), self.frames)
+
+    def _present(self) -> int:
+        """Return the number of the segment that the log will be."""
+        last = self._history.last()
+        return 1 if last is None else last.number + 1
+
+    def at(self, ms: int) -> Place:
+        """Return the place after the last commit that was made up to a time. Raises ValueError."""
+        if ms > self._clock() * 1000:
+            raise ValueError("getBookmarkForTime() cannot look into the future")
+        for frame, made in reversed(self._times.items()):
+            if made <= ms:
+                self._marks.add(frame)
+                return Place(self._present(), frame)
+        oldest = None
+        for segment, start in self._history.segments():
+            if segment.first > segment.last:  # what `end` leaves
+                break
+            oldest = segment.begun
+            if segment.begun <= ms:
+                frame = segment.first
+                for event in self._history.events(segment, start):
+                    if isinstance(event, Commit) and event.time <= ms:
+                        frame = event.frame
+                return Place(segment.number, frame)
+        if oldest is None and self._times:
+            oldest = next(iter(self._times.values()))
+        raise ValueError(
+            "the history of this object does not go back to that time"
+            + ("" if oldest is None else f": it begins at {oldest} (milliseconds since 1970)")
+        )
+
+    def check(self, place: Place) -> None:
+        """Raise ValueError for a place that is not in the history."""
+        now = Place(self._present(), self.frames)
+        if place > now:
+            raise ValueError("this bookmark is not of this object's history: it lies in its future")
+        if place.segment == now.segment:
+            return
+        for segment, _ in self._history.segments():
+            if segment.number == place.segment and place.frame <= segment.last:
+                if segment.first <= segment.last and (segment.number > 1 or place.frame):
+                    return
+                break
+        raise ValueError(
+            f"this bookmark is too old: the history of this object is kept for {self._days} days, "
+            f"up to {BUDGET_BYTES >> 20} MiB or {BUDGET_TIMES} times its file, and ends with deleteAll()"
+        )
+
+    # --- going back ------------------------------------------------------------------------------
+
+    def go_back(self, place: Place, amend: Callable[[apsw.Connection], None]) -> None:
+        """Make the file what it was at a place, in one commit. `amend` changes the copy before.
+
+        The log must be archived and checkpointed, and no transaction open.
+        """
+        self.check(place)
+        if self.frames:
+            raise apsw.BusyError("the log could not be brought in")
+        copy_path = Path(f"{self._path}{RESTORING}")
+        try:
+            self._put_together(place, copy_path)
+            with closing(apsw.Connection(str(copy_path))) as copy:
+                copy.execute("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF").fetchall()
+                amend(copy)
+                with self._connection.backup("main", copy, "main") as backup:
+                    backup.step(-1)
+        finally:
+            with suppress(FileNotFoundError):
+                copy_path.unlink()
+
+    def _undone(self, place: Place) -> tuple[dict[int, int], int | None]:
+        """Return what to change of each page, and how many pages there were."""
+        undo: dict[int, int] = {}
+        pages = None
+        for segment, start in self._history.segments():
+            if segment.number < place.segment:
+                break
+            first = None
+            commit: list[tuple[int, int]] = []
+            for event in self._history.events(segment, start):
+                if not isinstance(event, Commit):
+                    commit.append(event)
+                    continue
+                if segment.number > place.segment or event.frame > place.frame:
+                    first = first if first is not None else event.before
+                    for page, delta in commit:
+                        undo[page] = undo.get(page, 0) ^ delta
+                commit = []
+            pages = pages if first is None else first
+        return undo, pages
+
+    def _put_together(self, place: Place, copy_path: Path) -> None:
+        undo, pages = self._undone(place)
+        page_bytes: int = self._connection.execute("PRAGMA page_size").get
+        present = self._path.stat().st_size // page_bytes
+        pages = present if pages is None else pages
+        with open(copy_path, "wb", opener=_private) as copy:
+            for first in range(1, pages + 1, _CHUNK_PAGES):
+                last = min(first + _CHUNK_PAGES - 1, pages)
+                data = bytearray((last - first + 1) * page_bytes)
+                there = min(last, present) - first + 1
+                if there > 0:
+                    at, size = (first - 1) * page_bytes, there * page_bytes
+                    data[:size] = self._connection.read("main", 0, at, size)[1]
+                for page in range(first, last + 1):
+                    if page in undo:
+                        its = slice((page - first) * page_bytes, (page - first + 1) * page_bytes)
+                        then = int.from_bytes(data[its], "big") ^ undo[page]
+                        data[its] = then.to_bytes(page_bytes, "big")
+                if first == 1:
+                    data[_VERSIONS] = b"\1\1"
+                copy.write(data)
+
+
+def bookmark(raw: bytes, era: int, place: Place) -> str:
+    """Return a place in the history of an object as text, ordered like the commits."""
+    return f"{place.segment:08x}-{place.frame:08x}-{era:08x}-{_seal(raw, era, place)}"
+
+
+def place_of(raw: bytes, era: int, text: object) -> Place:
+    """Return the place of a bookmark. Raises TypeError and ValueError when it is none of this object."""
+    if not isinstance(text, str):
+        raise TypeError(f"a bookmark is a str, not {type(text).__name__}")
+    match = _TEXT(text)
+    if match is None:
+        raise ValueError(f"{text!r} is no bookmark")
+    place = Place(int(match[1], 16), int(match[2], 16))
+    if int(match[3], 16) != era or match[4] != _seal(raw, era, place):
+        raise ValueError(
+            "this bookmark is not of this object, or of a time before all of it was deleted"
+        )
+    return place
+
+
+def _seal(raw: bytes, era: int, place: Place) -> str:
+    return sha256(b"%b %d %d %d" % (raw, era, *place)).hexdigest()[:32]
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)

@@ -1,0 +1,275 @@
+"""Bookmarks, as an object meets them: what they name, what going back takes along, what is refused."""
+
+import asyncio
+import os
+import signal
+from datetime import UTC, datetime
+
+import pytest
+
+from runtime import AsyncRuntime
+from runtime.config import Limits
+from runtime.storage import ObjectFiles
+from runtime.storage import past as past_module
+from runtime.storage.object_file import ObjectFile
+from workers import DurableObject
+from workers.errors import HostLost, ObjectReset
+
+
+class Journal(DurableObject):
+    """Writes lines, and goes back."""
+
+    def __init__(self, ctx, env):
+        super().__init__(ctx, env)
+        ctx.storage.sql.exec("CREATE TABLE IF NOT EXISTS lines(text)")
+
+    async def write(self, text):
+        self.ctx.storage.sql.exec("INSERT INTO lines VALUES (?)", text)
+        await self.ctx.storage.put("last", text)
+        return await self.ctx.storage.getCurrentBookmark()
+
+    async def read(self):
+        lines = [row.text for row in self.ctx.storage.sql.exec("SELECT * FROM lines")]
+        return lines, await self.ctx.storage.get("last")
+
+    async def go_back(self, bookmark, *, abort=True):
+        undo = await self.ctx.storage.onNextSessionRestoreBookmark(bookmark)
+        if not abort:
+            return undo
+        await self.env.NOTES.put("undo", undo)
+        self.ctx.abort("going back")
+        return None
+
+
+class Plain(DurableObject):
+    async def bookmark(self):
+        return await self.ctx.storage.get_current_bookmark()
+
+
+async def test_an_object_goes_back_and_forth(tmp_path):
+    async with AsyncRuntime(
+        objects={"JOURNALS": Journal}, kv=["NOTES"], data_dir=tmp_path, hosts=1
+    ) as rt:
+        journal = rt.env.JOURNALS.getByName("a")
+        first = await journal.write("one")
+        second = await journal.write("two")
+        assert first < second
+        with pytest.raises(ObjectReset, match="going back"):
+            await journal.go_back(first)
+        assert await journal.read() == (["one"], "one")
+        await journal.write("three")
+        undo = await rt.env.NOTES.get("undo")
+        await journal.go_back(undo, abort=False)
+        assert await journal.read() == (["one", "three"], "three")  # not yet
+        os.kill(rt.status()[0].pid, signal.SIGKILL)
+        while True:
+            try:
+                assert await journal.read() == (["one", "two"], "two")
+                break
+            except HostLost:
+                await asyncio.sleep(0)
+
+
+async def test_it_goes_back_after_a_restart_too(tmp_path):
+    options = {"objects": {"JOURNALS": Journal}, "kv": ["NOTES"], "data_dir": tmp_path, "hosts": 1}
+    async with AsyncRuntime(**options) as rt:
+        journal = rt.env.JOURNALS.getByName("a")
+        first = await journal.write("one")
+        await journal.write("two")
+        await journal.go_back(first, abort=False)
+    async with AsyncRuntime(**options) as rt:
+        journal = rt.env.JOURNALS.getByName("a")
+        assert await journal.read() == (["one"], "one")
+        await journal.write("three")
+    async with AsyncRuntime(**options) as rt:
+        assert await rt.env.JOURNALS.getByName("a").read() == (["one", "three"], "three")
+
+
+@pytest.fixture
+def marked(sqlite, commit):
+    """Write a number, and return the bookmark after it."""
+
+    async def marked_(number):
+        await sqlite.put("n", number)
+        sqlite.sql.exec("CREATE TABLE IF NOT EXISTS t(x)")
+        commit(sqlite)
+        return await sqlite.getCurrentBookmark()
+
+    return marked_
+
+
+@pytest.fixture
+def again(sqlite, open_storage, object_files):
+    """The storage of the object's next session."""
+    return lambda name="a", **more: open_storage(sqlite.file, name, files=object_files, **more)
+
+
+async def test_the_alarm_stays_as_it_is(sqlite, commit, marked, again):
+    first = await marked(1)
+    await sqlite.setAlarm(1 << 50)
+    commit(sqlite)
+    await sqlite.onNextSessionRestoreBookmark(first)
+    commit(sqlite)
+    following = again()
+    assert await following.get("n") == 1
+    assert await following.getAlarm() == 1 << 50
+
+
+async def test_an_object_without_sql_gets_a_file_by_its_first_bookmark(sqlite, commit, again):
+    await sqlite.put("n", 1)
+    await sqlite.getCurrentBookmark()
+    commit(sqlite)
+    first = await sqlite.getCurrentBookmark()
+    await sqlite.put("n", 2)
+    await sqlite.onNextSessionRestoreBookmark(first)
+    commit(sqlite)
+    assert await again().get("n") == 1
+
+
+async def test_a_time_gives_the_last_commit_up_to_it(sqlite, commit, marked, again, monkeypatch):
+    now = [1000.0]
+    sqlite.database()._past._clock = lambda: now[0]
+    marks = {}
+    for second in (1000, 1010, 1020):
+        now[0] = float(second)
+        marks[second] = await marked(second)
+        sqlite.database()._checkpoint("TRUNCATE")  # each into a segment of its own
+    for second, found in ((1000, 1000), (1009.999, 1000), (1010, 1010), (1015, 1010), (1020, 1020)):
+        place = await sqlite.getBookmarkForTime(int(second * 1000))
+        await sqlite.onNextSessionRestoreBookmark(place)
+        assert place == marks[found] or place < marks[found]
+    assert await sqlite.getBookmarkForTime(
+        datetime.fromtimestamp(1010, UTC)
+    ) == await sqlite.getBookmarkForTime(1_010_000)
+    with pytest.raises(ValueError, match="does not go back to that time"):
+        await sqlite.getBookmarkForTime(999_000)
+    with pytest.raises(ValueError, match="into the future"):
+        await sqlite.getBookmarkForTime(1_021_000)
+    with pytest.raises(TypeError, match=r"getBookmarkForTime\(\) takes milliseconds"):
+        await sqlite.getBookmarkForTime("yesterday")
+    commit(sqlite)
+
+
+async def test_what_is_no_bookmark_of_the_object_is_refused(sqlite, commit, marked, again):
+    first = await marked(1)
+    other = again("b")
+    other.sql.exec("CREATE TABLE t(x)")
+    commit(other)
+    foreign = await other.getCurrentBookmark()
+    head = first.split("-")
+    for wrong, error in (
+        (foreign, "not of this object"),
+        ("-".join([head[0], "00000fff", *head[2:]]), "not of this object"),
+        ("yesterday", "is no bookmark"),
+        ("", "is no bookmark"),
+    ):
+        with pytest.raises(ValueError, match=error):
+            await sqlite.onNextSessionRestoreBookmark(wrong)
+    with pytest.raises(TypeError, match="a bookmark is a str, not int"):
+        await sqlite.onNextSessionRestoreBookmark(1)
+    future = past_module.bookmark(sqlite._id.raw, sqlite.database()._era(), past_module.Place(9, 9))
+    with pytest.raises(ValueError, match="lies in its future"):
+        await sqlite.onNextSessionRestoreBookmark(future)
+    commit(sqlite)
+    assert await again().get("n") == 1
+
+
+async def test_within_a_transaction_there_are_none(again):
+    storage = again(alone=lambda body: body())
+
+    async def body(txn):
+        await storage.getCurrentBookmark()
+
+    with pytest.raises(RuntimeError, match="not within a transaction"):
+        await storage.transaction(body)
+
+
+async def test_delete_all_ends_the_history(sqlite, commit, marked, again, object_files):
+    first = await marked(1)
+    await sqlite.deleteAll()
+    commit(sqlite)
+    with pytest.raises(ValueError, match="before all of it was deleted"):
+        await sqlite.onNextSessionRestoreBookmark(first)
+    second = await marked(2)
+    await sqlite.deleteAll()
+    await sqlite.put("kept", 1)  # so that the file stays
+    commit(sqlite)
+    with pytest.raises(ValueError, match="too old"):
+        await sqlite.onNextSessionRestoreBookmark(second)
+    third = await marked(3)
+    await marked(4)
+    await sqlite.onNextSessionRestoreBookmark(third)
+    commit(sqlite)
+    assert await again().list() == {"kept": 1, "n": 3}
+
+
+async def test_the_oldest_goes_when_the_history_is_too_large(
+    sqlite, commit, marked, again, monkeypatch
+):
+    monkeypatch.setattr(past_module, "BUDGET_BYTES", 20_000)
+    monkeypatch.setattr(past_module, "BUDGET_TIMES", 0)
+    first = await marked(1)
+    for _ in range(30):
+        await sqlite.put("random", os.urandom(3000))
+        last = await marked(2)
+        sqlite.database()._checkpoint("RESTART")
+    assert sqlite.database()._past._history.size < 60_000
+    with pytest.raises(ValueError, match="too old: the history of this object is kept for 30 days"):
+        await sqlite.onNextSessionRestoreBookmark(first)
+    await sqlite.onNextSessionRestoreBookmark(last)
+    commit(sqlite)
+    assert await again().get("n") == 2
+
+
+async def test_what_is_too_old_goes(sqlite, commit, marked, monkeypatch):
+    now = [0.0]
+    sqlite.database()._past._clock = lambda: now[0]
+    first = await marked(1)
+    for day in range(1, 70):
+        now[0] = day * 86_400.0
+        await marked(day)
+        sqlite.database()._checkpoint("RESTART")
+    oldest = min(found.ended for found, _ in sqlite.database()._past._history.segments())
+    assert 9 * 86_400_000 <= oldest <= 39 * 86_400_000  # half of it may be too old
+    with pytest.raises(ValueError, match="too old"):
+        await sqlite.onNextSessionRestoreBookmark(first)
+    commit(sqlite)
+
+
+async def test_history_days_0_keeps_none(tmp_path, open_file, open_storage, commit):
+    files = ObjectFiles(tmp_path / "objects", "relaxed", Limits(history_days=0))
+    storage = open_storage(open_file(durability="relaxed"), files=files)
+    storage.sql.exec("CREATE TABLE t(x)")
+    commit(storage)
+    with pytest.raises(ValueError, match="`history_days` is 0"):
+        await storage.getCurrentBookmark()
+    files.close()
+    assert len(list(tmp_path.glob("objects/*/*"))) == 1
+
+
+async def test_a_log_that_cannot_be_archived_is_kept(sqlite, commit, marked, caplog, monkeypatch):
+    monkeypatch.setattr(ObjectFile, "CHECKPOINT_PAGES", 3)
+    first = await marked(1)
+    file = sqlite.database()
+
+    def full(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(file._past, "_fdatasync", full)
+    for number in range(2, 20):
+        await marked(number)
+    assert "cannot be archived yet" in caplog.text
+    monkeypatch.undo()
+    file._checkpoint("RESTART")
+    await sqlite.onNextSessionRestoreBookmark(first)
+    commit(sqlite)
+
+
+async def test_the_key_value_backend_has_none(storage, tmp_path):
+    for call in (
+        storage.getCurrentBookmark(),
+        storage.getBookmarkForTime(1),
+        storage.onNextSessionRestoreBookmark("x"),
+    ):
+        with pytest.raises(RuntimeError, match=r"back-end does not implement point-in-time"):
+            await call
