@@ -5,7 +5,9 @@ between two turns: one that has only entries, when the copy of the slot file end
 of its own, when the copy of that ended, with its rows of the slot file from the same moment. That is what a
 kill at that moment would have left, so it is whole.
 
-The functions are generators that yield how many seconds others may have before they go on.
+The copying functions are generators that yield how many seconds others may have before they go on.
+What belongs to an object's own file is copied by `_copy_own`, deleted by `object_file.remove_parts`, and
+known to nobody else.
 """
 
 from __future__ import annotations
@@ -91,6 +93,7 @@ def copy_slot(
             its.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             is_home = yield from _copy_own(slot, files, raw, its)
             file.copy_rows(raw, copy, entries=not is_home)
+            yield 0.0
         copy.execute("COMMIT")
 
 

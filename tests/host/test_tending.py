@@ -5,9 +5,10 @@ import sqlite3
 
 import pytest
 
+from runtime.storage import wal_file
 from tests.stepping import settle, soon
 from workers import DurableObject
-from workers.errors import ObjectReset
+from workers.errors import ObjectReset, StorageError
 
 
 class Room(DurableObject):
@@ -111,4 +112,34 @@ async def test_who_waits_for_a_deleted_object_is_told(room):
     assert await soon(room.tend("delete", room.stub.id.raw)) is True
     with pytest.raises(ObjectReset, match="was deleted"):
         await soon(waiting)
+    assert room.host.idle
+
+
+async def test_a_backup_whose_command_is_gone_ends(room, tmp_path, monkeypatch):
+    monkeypatch.setattr(wal_file, "COPY_PAGES", 1)
+    await room.stub.put("x" * 100_000)
+    transfer = room.stub.transfer()
+    await settle()
+    room.activation(room.stub).instance.finish()
+    await soon(transfer)
+    backup = room.tend("backup", str(tmp_path / "first"))
+    await settle()
+    assert not room.host.idle
+    backup.cancel()
+    await settle()
+    assert room.host.idle
+    assert await soon(room.tend("backup", str(tmp_path / "second"))) == 1
+    assert room.activation(room.stub).storage._home().resting
+    with pytest.raises(StorageError, match="File exists"):  # nothing is written over
+        await soon(room.tend("backup", str(tmp_path / "second")))
+
+
+async def test_a_leaving_host_ends_its_backup_first(room, tmp_path, monkeypatch):
+    monkeypatch.setattr(wal_file, "COPY_PAGES", 1)
+    await room.stub.put("x" * 100_000)
+    backup = room.tend("backup", str(tmp_path / "first"))
+    await settle()
+    room.host.leaving = True
+    assert not room.host.idle
+    assert await soon(backup) == 1
     assert room.host.idle
