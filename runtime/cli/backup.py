@@ -25,8 +25,9 @@ _directory = click.argument("directory", metavar="DIR", type=click.Path(path_typ
 def backup(directory: Path, config: Path | None, data_dir: Path | None) -> None:
     """Write a backup of all objects and KV into a new or empty DIR.
 
-    The instance may run; its calls go on meanwhile. Each object in the backup is as it was at one moment between
-    two of its turns, and each KV namespace too. A backup that was interrupted cannot be restored.
+    The instance may run; its calls go on meanwhile. Each object in the backup is as it was at one
+    moment between two of its turns, and each KV namespace too. A backup that was interrupted cannot
+    be restored.
 
     \b
     Examples:

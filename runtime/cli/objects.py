@@ -1,6 +1,6 @@
 """`roost objects`: which Durable Objects have stored something, and what.
 
-A stored value is a pickle of its object's own, and this process runs nobody's code: values are shown and
+A stored value is a pickle of its object's own, and this process runs nobody's code: values are
 exported as far as they can be read without (see `portable`).
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,16 +17,19 @@ from typing import TYPE_CHECKING
 import click
 
 from runtime.cli import common
+from runtime.cli.object_choice import (
+    chosen_object,
+    one_object,
+    reached,
+    stored_nothing,
+    where,
+)
 from runtime.cli.portable import portable
 from runtime.cli.table import say_json, say_json_list
 from runtime.cli.table import show as show_table
 from runtime.client.reach import reach
-from runtime.ids import ID_BYTES, NamespaceKey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from runtime.client.reach import Objects
     from runtime.storage import ObjectRecord
 
 _PATH: type[Path] = Path
@@ -72,9 +75,9 @@ def list_(
 ) -> None:
     """List the objects that have stored something.
 
-    Each with class, name, when it first stored something, and id. A running instance is asked; when none runs, the files of the data directory are read. An
-    object that never stored anything is nowhere. The name is known of objects that were addressed
-    by one.
+    Each with class, name, when it first stored something, and id. A running instance is asked; when
+    none runs, the files of the data directory are read. An object that never stored anything is
+    nowhere. The name is known of objects that were addressed by one.
 
     \b
     Examples:
@@ -127,18 +130,10 @@ def _find(data: Path, class_name: str | None, limit: int) -> list[ObjectRecord]:
         return []
 
 
-_one = common.options(
-    click.argument("object_id", metavar="[ID]", required=False),
-    click.option("--name", metavar="NAME", help="The name that the object is addressed by."),
-    click.option("--class", "class_name", metavar="NAME", help="The class of that object."),
-)
-_where = common.options(common.config_option, common.env_option, common.data_dir_option)
-
-
 @objects.command()
-@_one
+@one_object
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-@_where
+@where
 def show(
     object_id: str | None,
     name: str | None,
@@ -151,20 +146,20 @@ def show(
 ) -> None:
     """Show what an object has stored and how it fares.
 
-    Its class, name and slot; entries with their keys' and values' bytes; the SQL tables with their rows; when its
-    alarm rings; whether its instance is in memory, in which host, and how many WebSockets it has. All
-    rows are counted, which takes the host of a large object a moment.
+    Its class, name and slot; how many entries, and their bytes; its SQL tables with their rows;
+    when its alarm rings; its host, whether its instance is in memory there, and how many WebSockets
+    it has. All rows are counted, which takes the host of a large object a moment.
 
     \b
     Examples:
       roost objects show --name ada
       roost objects show --class Room --name lobby --json | jq .tables
     """
-    with _reached(common.data_directory(config, data_dir)) as found:
-        raw = _chosen(found, object_id, name, class_name, config, env)
+    with reached(common.data_directory(config, data_dir)) as found:
+        raw = chosen_object(found, object_id, name, class_name, config, env)
         shown = found.show(raw)
     if shown is None:
-        raise _nothing(raw)
+        raise stored_nothing(raw)
     facts = shown.facts
     about = {
         "class": facts.record.class_name,
@@ -178,8 +173,8 @@ def show(
         "alarm": None if facts.alarm is None else _said(facts.alarm / 1000),
         "entries": facts.entries,
         "entry_bytes": facts.entry_bytes,
-        "file_bytes": facts.file_bytes,
         "tables": dict(facts.tables),
+        "file_bytes": facts.file_bytes,
     }
     if as_json:
         say_json(about)
@@ -200,7 +195,7 @@ def show(
 
 
 @objects.command()
-@_one
+@one_object
 @click.option(
     "--output",
     "-o",
@@ -209,7 +204,7 @@ def show(
     help="Write to a file, which must not be there. Default: the output.",
 )
 @click.option("--sqlite", is_flag=True, help="Write one object as an SQLite file; needs -o.")
-@_where
+@where
 def export(
     object_id: str | None,
     name: str | None,
@@ -223,8 +218,8 @@ def export(
 ) -> None:
     """Write all that an object, or a class, has stored.
 
-    As JSON lines. Each object is as it was at one moment, between two of its turns. Its first line has class, name, id,
-    alarm; then comes a line an entry, a line a table, a line a row:
+    As JSON lines. Each object is as it was at one moment, between two of its turns. Its first line
+    tells class, name and alarm; then comes a line an entry, a line a table, a line a row:
 
     \b
       {"object": ID, "class": "Room", "name": "lobby", "created": TIME, "alarm": null}
@@ -249,7 +244,7 @@ def export(
     if output is not None and output.exists():
         raise click.UsageError(f"{output} is there already")
     data = common.data_directory(config, data_dir)
-    with _reached(data) as found, TemporaryDirectory(prefix="export-", dir=data) as folder:
+    with reached(data) as found, TemporaryDirectory(prefix="export-", dir=data) as folder:
         if object_id is None and name is None:
             if class_name is None or sqlite:
                 raise click.UsageError(
@@ -257,7 +252,7 @@ def export(
                 )
             chosen = [record.id.raw for record in found.objects(class_name, sys.maxsize)]
         else:
-            chosen = [_chosen(found, object_id, name, class_name, config, env)]
+            chosen = [chosen_object(found, object_id, name, class_name, config, env)]
         with ExitStack() as stack:
             lines = sys.stdout.buffer
             if output is not None and not sqlite:
@@ -267,7 +262,7 @@ def export(
                 record = found.copy(raw, copy)
                 if record is None:
                     if len(chosen) == 1:
-                        raise _nothing(raw)
+                        raise stored_nothing(raw)
                     continue  # deleted since it was listed
                 if sqlite:
                     assert output is not None
@@ -280,9 +275,9 @@ def export(
 
 
 @objects.command()
-@_one
+@one_object
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-@_where
+@where
 def delete(
     object_id: str | None,
     name: str | None,
@@ -295,20 +290,21 @@ def delete(
 ) -> None:
     """Delete an object with all that it has stored.
 
-    Its entries, tables and alarm. In a running instance its live instance is reset and its WebSockets are closed; calls under way fail with a
-    retryable error, and the next call finds a new object without anything. That cannot be undone.
+    Its entries, tables and alarm. While an instance runs, the live object is reset and its WebSockets
+    are closed; calls under way fail with a retryable error, and the next call finds a new object
+    without anything. That cannot be undone.
 
     \b
     Examples:
       roost objects delete --name ada
       roost objects delete --class Room --name lobby --yes
     """
-    with _reached(common.data_directory(config, data_dir)) as found:
-        raw = _chosen(found, object_id, name, class_name, config, env)
+    with reached(common.data_directory(config, data_dir)) as found:
+        raw = chosen_object(found, object_id, name, class_name, config, env)
         if not yes:
             shown = found.show(raw)
             if shown is None:
-                raise _nothing(raw)
+                raise stored_nothing(raw)
             its = shown.facts
             called = "" if its.record.name is None else f" {_printable(its.record.name)}"
             rows = sum(count for _, count in its.tables)
@@ -319,48 +315,7 @@ def delete(
                 err=True,
             )
         if not found.delete(raw):
-            raise _nothing(raw)
-
-
-@contextmanager
-def _reached(data: Path) -> Iterator[Objects]:
-    if not (data / "lock").is_file():
-        raise click.ClickException(f"nothing was ever stored in {data}; --data-dir names another")
-    with reach(data) as found:
-        yield found
-
-
-def _chosen(
-    found: Objects,
-    object_id: str | None,
-    name: str | None,
-    class_name: str | None,
-    place: Path | None,
-    env: str | None,
-) -> bytes:
-    """Return the id of the object that the user has named."""
-    if (object_id is None) == (name is None):
-        raise click.UsageError("name one object: by its ID, or by --name")
-    if object_id is not None:
-        try:
-            raw = bytes.fromhex(object_id)
-        except ValueError:
-            raw = b""
-        if len(raw) != ID_BYTES:
-            raise click.UsageError(f"{object_id!r} is no id: expected 64 hex digits")
-        return raw
-    config = found.config or common.load_config(place, env)
-    bound = sorted({binding.class_name for binding in config.objects})
-    if class_name is None and len(bound) != 1:
-        raise click.UsageError(f"choose a class with --class, of {', '.join(bound) or 'none'}")
-    if class_name is not None and class_name not in bound:
-        raise click.UsageError(f"{config.name} binds no class {class_name}: name the object's ID")
-    assert name is not None
-    return NamespaceKey(config.id_key(class_name or bound[0])).from_name(name).raw
-
-
-def _nothing(raw: bytes) -> click.ClickException:
-    return click.ClickException(f"object {raw.hex()} has stored nothing")
+            raise stored_nothing(raw)
 
 
 def _said(seconds: float) -> str:

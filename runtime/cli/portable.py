@@ -1,9 +1,10 @@
 """What an object has stored as lines of JSON, read from a copy of it.
 
-Stored values are pickles, which can run code when they are loaded; so they are loaded by an unpickler
-that knows no class and no function, only what a pickle can say by itself: None, numbers, text, bytes,
-lists, tuples, dicts, sets. What of that JSON can hold becomes JSON. Everything else stays a pickle, for a
-program of the user's to load, with the name of its type or of the first class it asks for.
+Stored values are pickles, which can run code when they are loaded; so they are loaded by an
+unpickler that knows no class and no function, only what a pickle can say by itself: None, numbers,
+text, bytes, lists, tuples, dicts, sets. What of that JSON can hold becomes JSON. Everything else
+stays a pickle, for a program of the user's to load, with the name of its type or of the first class
+it asks for.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What commands have done to objects: shown, copied, deleted, backed up, by the host that owns them.
 
-Nothing here calls an object's code. An object is shown, copied and deleted between two of its turns, when all
-that it has written is durable; its other events wait for that moment, as for a transaction.
-Backups go on for long, a piece at a time, while events run.
+Nothing here calls an object's code. An object is shown, copied and deleted between two of its
+turns, when all that it has written is durable; its other events wait for that moment, as for a
+transaction. Backups go on for long, a piece at a time, while events run.
 
 | verb | arguments | result |
 |---|---|---|

@@ -1,8 +1,9 @@
 """What is to be done to a worker's objects, from its config and from what was done before.
 
 A pure function. Objects are known by their ids, which are made from the class' origin and so tell
-which class' they are, whatever name they are entered under. So a plan names, for each class that has
-to move, the name its objects have and the name they get; carried out twice, or half and then again, it does the same.
+which class' they are, whatever name they are entered under. So a plan names, for each class that
+has to move, the name its objects have and the name they get; carried out twice, or half and then
+again, it does the same.
 """
 
 from __future__ import annotations

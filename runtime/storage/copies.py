@@ -1,13 +1,13 @@
 """Copies of objects, made by whoever owns their files while it goes on using them.
 
-A copy of a slot has the same layout as a data directory. Each object in it is as it was at one moment,
-between two turns: one that has only entries, when the copy of the slot file ended; one with a file
-of its own, when the copy of that ended, with its rows of the slot file from the same moment. That is what a
-kill at that moment would have left, so it is whole.
+A copy of a slot has the same layout as a data directory. Each object in it is as it was at one
+moment, between two turns: one that has only entries, when the copy of the slot file ended; one with
+a file of its own, when the copy of that ended, with its rows of the slot file from the same moment.
+That is what a kill at that moment would have left, so it is whole.
 
 The copying functions are generators that yield how many seconds others may have before they go on.
-What belongs to an object's own file is copied by `_copy_own`, deleted by `object_file.remove_parts`, and
-known to nobody else.
+What belongs to an object's own file is copied by `_copy_own`, deleted by
+`object_file.remove_parts`, and known to nobody else.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def copy_slot(
 def copy_object(
     slot: int, file: SlotFile, files: ObjectFiles, raw: bytes, target: Path
 ) -> Generator[float, None, None]:
-    """Copy an object, as an object's own file. It may not write meanwhile, unless it has such a file."""
+    """Copy an object as an own file. One that has none may not write meanwhile."""
     if (yield from _copy_own(slot, files, raw, target)):
         return
     alarm = file.alarm(raw)

@@ -230,9 +230,9 @@ class WalFile:
     def copy_to(self, target: Path) -> Generator[float, None, None]:
         """Copy the file, a piece at a time, into a new one that stands alone.
 
-        The copy has what was committed when the last piece was made, and nothing is between that and the
-        generator's end. It yields between the pieces: how many seconds to wait before the next;
-        meanwhile this file may be written to, and may not be closed. Raises StorageError.
+        The copy has what was committed when the last piece was made, and nothing is between that
+        and the generator's end. It yields between the pieces: how many seconds to wait before the
+        next; meanwhile this file may be written to, and may not be closed. Raises StorageError.
         """
         self._sound()
         try:
