@@ -63,11 +63,15 @@ class Arriving:
 
 def is_stream(value: object) -> bool:
     """Whether a value comes in pieces to code that blocks."""
+    if isinstance(value, (str, bytes)):
+        return False
     return hasattr(value, "read") or hasattr(type(value), "__next__")
 
 
 def is_async_stream(value: object) -> bool:
     """Whether a value comes in pieces to code that can wait."""
+    if isinstance(value, (str, bytes)):
+        return False
     return is_stream(value) or hasattr(type(value), "__aiter__")
 
 

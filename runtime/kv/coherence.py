@@ -83,10 +83,12 @@ def promote(txn: Any, tables: Tables, name: bytes) -> None:
 
 def hold(txn: Any, tables: Tables, names: Collection[bytes]) -> None:
     """Let nobody find these names, nor fill them, until they are settled."""
-    for name in names:
-        for generation in tables.generations:
-            txn.delete(name, db=generation)
-        txn.put(name, b"", db=tables.held)
+    for generation in tables.generations:
+        if txn.stat(generation)["entries"]:
+            for name in names:
+                txn.delete(name, db=generation)
+    with txn.cursor(db=tables.held) as cursor:
+        cursor.putmulti([(name, b"") for name in names])
     for bucket in {_bucket(name) for name in names}:
         count = int.from_bytes(txn.get(bucket, b"", db=tables.counters), "little")
         txn.put(bucket, (count + 1).to_bytes(8, "little"), db=tables.counters)
@@ -114,22 +116,31 @@ def _put(txn: Any, tables: Tables, records: Iterable[tuple[bytes, bytes]]) -> No
     stat = txn.stat(tables.generations[young])
     pages = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
     taken = pages * stat["psize"]
+    fitting: list[tuple[bytes, bytes]] = []  # put in together: twice as fast as one by one
     for name, record in records:
         size = len(record) + len(name) + 16
         if len(record) > stat["psize"] // 2 - 64:  # has pages of its own
             size = -(-size // stat["psize"]) * stat["psize"]
         left -= size
         if left < 0:
-            return
+            break
         taken += size
         if taken > tables.room:
             taken = size
+            _put_all(txn, tables.generations[young], fitting)
+            fitting = []
             young = 1 - young
             txn.drop(tables.generations[young], delete=False)
             txn.put(_YOUNG, b"1", db=tables.meta) if young else txn.delete(_YOUNG, db=tables.meta)
             count = tables.rotations(txn) + 1
             txn.put(_ROTATIONS, count.to_bytes(8, "little"), db=tables.meta)
-        txn.put(name, record, db=tables.generations[young])
+        fitting.append((name, record))
+    _put_all(txn, tables.generations[young], fitting)
+
+
+def _put_all(txn: Any, generation: Any, records: list[tuple[bytes, bytes]]) -> None:
+    with txn.cursor(db=generation) as cursor:
+        cursor.putmulti(records)
 
 
 def _bucket(name: bytes) -> bytes:

@@ -41,7 +41,7 @@ TIDY_SECONDS = 30.0
 """How long a tidy namespace is left alone."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # not frozen, like Staged: that takes 1 µs of a put's 20
 class Write:
     """A write on its way, and who waits for it."""
 

@@ -53,7 +53,7 @@ class Listed:
     expires: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Staged:
     """A write for which all is done that can be done outside of the lock."""
 
