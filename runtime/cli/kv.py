@@ -16,6 +16,8 @@ import click
 
 from runtime.cli.common import InOrder
 from runtime.cli.kv_bulk import bulk
+from runtime.cli.kv_namespace import check, namespace
+from runtime.cli.kv_transfer import export, import_
 from runtime.cli.namespace import namespace_options
 from runtime.cli.table import say_json_list, write
 from runtime.kv import SyncKVNamespace
@@ -41,6 +43,8 @@ def kv() -> None:
       roost kv key get theme
       roost kv key list --prefix user:
       roost kv bulk put pairs.json --binding SETTINGS
+      roost kv export settings.jsonl
+      roost kv check
     """
 
 
@@ -230,3 +234,7 @@ def delete(namespace: Namespace, key: str) -> None:
 
 
 kv.add_command(bulk)
+kv.add_command(export)
+kv.add_command(import_)
+kv.add_command(namespace)
+kv.add_command(check)

@@ -156,11 +156,12 @@ def get(namespace: Namespace, file: IO[bytes]) -> None:
         for name, raw in names:
             entry = store.read(raw)
             if entry is not None:
-                found[name] = _shown(entry.value)
+                found[name] = shown_value(entry.value)
     say_json(found)
 
 
-def _shown(value: bytes) -> dict[str, object]:
+def shown_value(value: bytes) -> dict[str, object]:
+    """Return a value as JSON has it: text, or base64."""
     try:
         return {"value": value.decode()}
     except UnicodeDecodeError:

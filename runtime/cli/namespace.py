@@ -123,18 +123,30 @@ def _choose(
     if namespace_id is not None:
         if not is_namespace_id(namespace_id):
             raise click.UsageError(f"--namespace-id: expected {NAMESPACE_ID}")
-        config = _config_if_any(place, env)
-        chosen = KVBinding(namespace_id, namespace_id)
-    else:
-        config = common.load_config(place, env)
-        chosen = _bound(config, binding)
+        return by_id(namespace_id, place, env, data_dir)
+    config = common.load_config(place, env)
+    return _namespace(config, _bound(config, binding), place, data_dir)
+
+
+def by_id(
+    namespace_id: str, place: Path | None, env: str | None, data_dir: Path | None
+) -> Namespace:
+    """Return the namespace with an id, whether a config binds it or not."""
+    binding = KVBinding(namespace_id, namespace_id)
+    return _namespace(config_if_any(place, env), binding, place, data_dir)
+
+
+def _namespace(
+    config: Config, chosen: KVBinding, place: Path | None, data_dir: Path | None
+) -> Namespace:
     return Namespace(
         replace(config, kv=(chosen,), objects=(), vars={}),
         common.data_directory(place, data_dir),
     )
 
 
-def _config_if_any(place: Path | None, env: str | None) -> Config:
+def config_if_any(place: Path | None, env: str | None) -> Config:
+    """Return the worker's config, or that of nothing where none is."""
     try:
         path = find(place or Path()) if place is None or place.is_dir() else place
     except ConfigError:

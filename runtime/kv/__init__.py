@@ -4,6 +4,7 @@
 worker scripts and for programs that block. Nothing in KV is ever pickled.
 """
 
+from runtime.kv.check import Checked, Problem, check
 from runtime.kv.commit import Write
 from runtime.kv.namespace import KVNamespace, SyncKVNamespace
 from runtime.kv.record import Record
@@ -13,9 +14,11 @@ from runtime.kv.watch import Change, SyncWatch, Watch
 
 __all__ = [
     "Change",
+    "Checked",
     "Entry",
     "KVNamespace",
     "Listed",
+    "Problem",
     "ReadTier",
     "Record",
     "Staged",
@@ -24,5 +27,6 @@ __all__ = [
     "SyncWatch",
     "Watch",
     "Write",
+    "check",
     "open_store",
 ]

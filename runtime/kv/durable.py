@@ -124,7 +124,7 @@ class _Cache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
         for name, event, size in _SIZES:
             self._sql(f"DROP TRIGGER IF EXISTS {name}")
             self._sql(
-                f"CREATE TRIGGER {name} AFTER {event} ON Cache FOR EACH ROW WHEN {size} != 0"
+                f"CREATE TRIGGER {name} AFTER {event} ON Cache FOR EACH ROW WHEN {size} != 0"  # noqa: S608
                 f" BEGIN UPDATE Settings SET value = value + {size} WHERE key = 'size'; END"
             )
         self._sql(f"PRAGMA user_version = {FORMAT}")

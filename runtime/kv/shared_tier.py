@@ -39,6 +39,9 @@ AGAIN_SECONDS = 1.0
 _LONGEST = 480
 """Bytes of a key that is kept under its own name; LMDB has at most 511, and ours go up to 512."""
 
+_CHECKED_AT_ONCE = 64
+"""Keys that are compared while writers wait."""
+
 _NO_TOKEN = -1  # is in no page
 
 _log = logging.getLogger("roost.kv")
@@ -181,6 +184,52 @@ class SharedTier:
                 coherence.settle(txn, self._tables, self._prefix, records)
         except lmdb.Error as error:
             self._say(error)
+
+    # --- checking --------------------------------------------------------------------------------
+
+    def disagreeing(self, load: Callable[[bytes], Entry | None]) -> list[bytes]:
+        """Return the keys whose entry here is not what `load` reads from disk.
+
+        Keys with more than 480 bytes are not looked at: they are here under another name.
+        """
+        found: list[bytes] = []
+        if not self._is_found(locked=False):
+            return found
+        keys = self._keys()
+        for at in range(0, len(keys), _CHECKED_AT_ONCE):
+            with write_lock(self._lock):  # no commit is half done
+                if self._words[0] != self._token:
+                    return []
+                for key in keys[at : at + _CHECKED_AT_ONCE]:
+                    record = self._peek(key)
+                    with contextlib.suppress(FileNotFoundError):  # its value is lost
+                        if record is not None and record != pack(load(key)):
+                            found.append(key)
+        return found
+
+    def _keys(self) -> list[bytes]:
+        found = []
+        with self._begin() as txn:
+            for generation in self._tables.generations:
+                cursor = txn.cursor(db=generation)
+                there = cursor.set_range(self._prefix)
+                while there and cursor.key().startswith(self._prefix):
+                    found.append(cursor.key()[len(self._prefix) :])
+                    there = cursor.next()
+        return [key for key in found if key[0] != MARK]
+
+    def _peek(self, key: bytes) -> bytes | None:
+        with self._begin() as txn:
+            for generation in self._tables.generations:
+                record: bytes | None = txn.get(self._name(key), db=generation)
+                if record is not None:
+                    return record
+        return None
+
+    def distrust(self) -> None:
+        """Let nobody use what is here any more. Waits for the writers' lock."""
+        with write_lock(self._lock):
+            self._trust.clear()
 
     # --- finding the cache -----------------------------------------------------------------------
 

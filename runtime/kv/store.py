@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakSet
 
@@ -165,6 +166,26 @@ class Store:
     def end_watches(self) -> None:
         """End all watches of this process, and those that begin from now on."""
         self._watching.close()
+
+    def remove(self, key: bytes) -> None:
+        """Remove a key and wait until that is durable. Raises KVError."""
+        future: Future[None] = Future()
+        self.submit(Write(key, None, future))
+        future.result()
+
+    def disagreeing(self) -> list[bytes]:
+        """Return the keys of which the shared cache has not what the disk has: none, ever.
+
+        Raises KVError as `read` does.
+        """
+        try:
+            return self._tier.disagreeing(self._durable.read)
+        except (sqlite3.Error, OSError) as cause:
+            raise KVError(f"KV GET failed: {cause}") from cause
+
+    def distrust(self) -> None:
+        """Have all processes forget what the shared cache has of this namespace."""
+        self._tier.distrust()
 
     def close(self) -> None:
         """Finish all writes and close the namespace. Reading afterwards opens it again."""

@@ -101,8 +101,10 @@ def remove(directory: Path, name: str) -> None:
         (directory / name).unlink()
 
 
-def remove_orphan(directory: Path, name: str, is_named: Callable[[str], bool]) -> bool:
-    """Remove a file that no row names and nobody is writing; returns whether it was one."""
+def remove_orphan(
+    directory: Path, name: str, is_named: Callable[[str], bool], *, keep: bool = False
+) -> bool:
+    """Remove a file that no row names and nobody is writing, or `keep` it; whether it was one."""
     if is_named(name):
         return False
     try:
@@ -113,7 +115,8 @@ def remove_orphan(directory: Path, name: str, is_named: Callable[[str], bool]) -
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if is_named(name):
             return False
-        (directory / name).unlink()
+        if not keep:
+            (directory / name).unlink()
         return True
     except OSError:  # being written, or gone meanwhile
         return False

@@ -25,7 +25,8 @@ def test_the_commands_are_all_there():
     assert leaves == {
         "init", "dev", "serve", "status", "migrate", "objects list", "objects show",
         "objects export", "objects delete", "kv key put", "kv key get",
-        "kv key list", "kv key delete", "kv bulk put", "kv bulk get", "map",
+        "kv key list", "kv key delete", "kv bulk put", "kv bulk get", "kv export", "kv import", "kv namespace list",
+        "kv namespace create", "kv namespace rename", "kv namespace delete", "kv check", "map",
         "backup", "restore",
     }  # fmt: skip
 
