@@ -7,6 +7,7 @@ that they wait behind its output gate. Bindings are made when they are first ask
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 from weakref import WeakSet
@@ -80,7 +81,9 @@ class Bindings:
             directory.parent.mkdir(mode=0o700, exist_ok=True)
             size = self.config.limits.kv_cache_bytes
             cache = self._shelf if size else None
-            store = open_store(directory, cache=cache, cache_bytes=size)
+            store = open_store(
+                directory, cache=cache, cache_bytes=size, first_to_say=self._first_to_say
+            )
             self._stores[namespace_id] = store
         return store
 
@@ -90,6 +93,17 @@ class Bindings:
             return shelf_directory(run_directory(self.data))
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+    def _first_to_say(self) -> bool:
+        """Whether no process of the instance of now has said yet that KV has to do without cache."""
+        try:
+            mark = run_directory(self.data) / "kv-without-cache"
+            os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        except FileExistsError:
+            return False
+        except (OSError, ValueError, KeyError, TypeError):  # none runs
+            return True
+        return True
 
     def kv(
         self, name: str, confirm: Callable[[], Awaitable[None] | None] | None

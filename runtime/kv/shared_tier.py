@@ -63,12 +63,21 @@ class Statistics:
 class SharedTier:
     """See the module's text and `ReadTier`."""
 
-    def __init__(self, namespace: Path, trust: Trust, find: FindCache | None, size: int) -> None:
+    def __init__(
+        self,
+        namespace: Path,
+        trust: Trust,
+        find: FindCache | None,
+        size: int,
+        first_to_say: Callable[[], bool] | None,
+    ) -> None:
         """Open nothing yet: the cache is found at the first use.
 
         Without `find` this process has no cache, and sees to it that its writes end the trust
-        of others in theirs.
+        of others in theirs. `first_to_say` keeps a warning from being given more than once.
         """
+        self._first_to_say = first_to_say or _first_here
+        self._said = False
         self.hits = self.misses = self.refused = 0
         self._lock = namespace / "write.lock"
         self._find = find
@@ -321,8 +330,18 @@ class SharedTier:
         return Statistics(self.hits, self.misses, self.refused, generations)
 
     def _say(self, error: Exception) -> None:
-        """Say once what is wrong."""
-        what = type(error).__name__
-        if what not in _said:
-            _said.add(what)
-            _log.warning("KV goes on without its shared cache, from disk: %s", error)
+        """Say what is wrong, unless it was said."""
+        if not self._said:
+            self._said = True
+            if self._first_to_say():
+                _log.warning(
+                    "KV goes on without its shared cache, from disk: %s. Reads are slower, not stale.",
+                    error,
+                )
+
+
+def _first_here() -> bool:
+    """Whether nobody has said it in this process."""
+    first = not _said
+    _said.add("said")
+    return first

@@ -61,11 +61,13 @@ class Store:
         clock: Callable[[], float],
         cache: FindCache | None,
         cache_bytes: int,
+        first_to_say: Callable[[], bool] | None,
     ) -> None:
         self.directory = directory
         self.clock = clock
         self._cache = cache
         self._cache_bytes = cache_bytes
+        self._first_to_say = first_to_say
         self._trust = Trust(directory)
         self._tier: SharedTier
         self._durable: DurableTier
@@ -76,7 +78,9 @@ class Store:
     def _begin(self) -> None:
         # Also in a forked child, where nothing may fail: so nothing is opened here.
         self._durable = DiskTier(self.directory, self.clock)
-        self._tier = SharedTier(self.directory, self._trust, self._cache, self._cache_bytes)
+        self._tier = SharedTier(
+            self.directory, self._trust, self._cache, self._cache_bytes, self._first_to_say
+        )
         self.text = self._tier.text
         words = self._trust.words
         self._committer = Committer(
@@ -203,15 +207,24 @@ def open_store(
     clock: Callable[[], float] = time.time,
     cache: FindCache | None = None,
     cache_bytes: int = CACHE_BYTES,
+    first_to_say: Callable[[], bool] | None = None,
 ) -> Store:
     """Open the KV namespace that is kept in `directory`; creates it when there is none.
 
     `cache` says which directory in shared memory the instance of now has, if one runs; whoever looks
-    there first makes the cache, of `cache_bytes` for all its namespaces. Raises KVError when that is not possible, or when a newer Roost made the namespace.
+    there first makes the cache, of `cache_bytes` for all its namespaces. `first_to_say` is asked before
+    a warning that the cache is of no use: one process in all says so. Raises KVError when the namespace cannot
+    be opened, or a newer Roost made it.
     """
     try:
         DiskTier(directory, clock).ensure()
-        return Store(directory, clock=clock, cache=cache, cache_bytes=cache_bytes)
+        return Store(
+            directory,
+            clock=clock,
+            cache=cache,
+            cache_bytes=cache_bytes,
+            first_to_say=first_to_say,
+        )
     except (sqlite3.Error, OSError) as cause:
         raise KVError(f"the KV namespace {directory} cannot be opened: {cause}") from cause
 

@@ -21,7 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from runtime import control
-from runtime.directories import write_private
+from runtime.directories import SHARED_MEMORY, write_private
 from runtime.host.process import WHERE, run_host
 from runtime.roster import End, Identity, Roster, State, endpoint
 from runtime.supervisor.children import Child, Stage, describe_exit, fork
@@ -89,6 +89,12 @@ class Supervisor:
         """Supervise until the end. Returns the exit code; `failure` tells more if it is not 0."""
         self._listener.setblocking(False)
         self._loop.watch(self._listener, self._accept)
+        if self._directories.shelf is None:
+            _log.warning(
+                "there is no usable %s: KV is read from disk, and large values pass through sockets; "
+                "both are slower, nothing else",
+                SHARED_MEMORY,
+            )
         write_private(self._directories.run / "worker", pickle.dumps(self._worker.config))
         if self._parent is not None:
             self._watch_client(self._parent)

@@ -1,9 +1,16 @@
 """The cache of a running instance: shared by all its processes, private, and gone with it."""
 
+import os
+import re
+import subprocess
+import sys
+import urllib.request
+
 import pytest
 
 from runtime import AsyncRuntime, Runtime
 from runtime.directories import SHARED_MEMORY, mark_of
+from runtime.kv.shared import FORMAT
 from workers import DurableObject, Response, WorkerEntrypoint
 
 
@@ -40,6 +47,70 @@ def test_a_setting_turns_it_off(tmp_path, shelves):
         rt.env.KV.put("k", "v")
         assert rt.env.KV.get("k") == "v"
         assert rt.env.KV._store.statistics().hits == 0
+
+
+def test_a_cache_that_is_of_no_use_is_said_once_by_all_processes(tmp_path, shelves, capfd, caplog):
+    with Runtime(
+        objects={"READERS": Reader}, kv=["KV", "OTHER"], hosts=3, data_dir=tmp_path / "data"
+    ) as rt:
+        (shelf,) = shelves()
+        (shelf / f"kv-{FORMAT}").write_bytes(os.urandom(100_000))
+        readers = [rt.env.READERS.getByName(name) for name in "abcdefgh"]
+        for number in range(10):
+            rt.env.KV.put("k", f"{number}")
+            rt.env.OTHER.put("k", f"{number}")
+            assert {reader.read("k") for reader in readers} == {f"{number}"}
+            readers[number % 8].write("k", f"object {number}")
+            assert rt.env.KV.get("k") == f"object {number}"
+        assert rt.env.KV._store.statistics().hits == 0
+    said = capfd.readouterr().err + "\n".join(record.getMessage() for record in caplog.records)
+    assert said.count("KV goes on without its shared cache, from disk: ") == 1
+
+
+WITHOUT_SHARED_MEMORY = """
+import sys
+from pathlib import Path
+import runtime.directories
+runtime.directories.SHARED_MEMORY = Path("/nowhere")
+from runtime.cli import main
+sys.argv[0] = "roost"
+main()
+"""
+WRANGLER = 'name = "w"\nmain = "worker.py"\nkv_namespaces = [{ binding = "KV" }]\n'
+WORKER = """
+from workers import Response, WorkerEntrypoint
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        await self.env.KV.put("k", request.query["v"])
+        return Response(await self.env.KV.get("k"))
+"""
+
+
+def test_without_shared_memory_kv_works_and_it_is_said_once(tmp_path, shelves):
+    (tmp_path / "wrangler.toml").write_text(WRANGLER)
+    (tmp_path / "worker.py").write_text(WORKER)
+    arguments = ["serve", "--port", "0", "--hosts", "2", "--data-dir", str(tmp_path / "data")]
+    with subprocess.Popen(
+        [sys.executable, "-c", WITHOUT_SHARED_MEMORY, *arguments],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as server:
+        said = []
+        while not (ready := re.search(r"is ready on (http://\S+)", "".join(said))):
+            line = server.stdout.readline()
+            assert line, said
+            said.append(line)
+        for number in range(20):
+            with urllib.request.urlopen(f"{ready[1]}/?v={number}", timeout=30) as answer:
+                assert answer.read() == b"%d" % number
+        assert shelves() == []
+        server.terminate()
+        said.append(server.communicate(timeout=60)[0])
+    assert "".join(said).count("there is no usable ") == 1
+    assert "goes on without" not in "".join(said)
 
 
 class Files(WorkerEntrypoint):
