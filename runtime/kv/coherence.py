@@ -89,19 +89,26 @@ def hold(txn: Any, tables: Tables, names: Collection[bytes]) -> None:
                 txn.delete(name, db=generation)
     with txn.cursor(db=tables.held) as cursor:
         cursor.putmulti([(name, b"") for name in names])
-    for bucket in {_bucket(name) for name in names}:
-        count = int.from_bytes(txn.get(bucket, b"", db=tables.counters), "little")
-        txn.put(bucket, (count + 1).to_bytes(8, "little"), db=tables.counters)
+    buckets = {_bucket(name) for name in names}
+    with txn.cursor(db=tables.counters) as cursor:
+        counts = dict(cursor.getmulti(buckets))
+        cursor.putmulti([(bucket, _after(counts.get(bucket, b""))) for bucket in buckets])
 
 
 def settle(
-    txn: Any, tables: Tables, prefix: bytes, records: Iterable[tuple[bytes, bytes | None]]
+    txn: Any, tables: Tables, prefix: bytes, records: Collection[tuple[bytes, bytes | None]]
 ) -> None:
-    """Put in what was committed, where it has a record, and take away all marks of a namespace."""
-    with txn.cursor(db=tables.held) as cursor:
-        there = cursor.set_range(prefix)
-        while there and cursor.key().startswith(prefix):
-            there = cursor.delete()
+    """Put in what was committed, where it has a record, and take away all marks of a namespace.
+
+    There are records for all names that were held, one each.
+    """
+    if txn.stat(tables.held)["entries"] == len(records):  # there are no other marks
+        txn.drop(tables.held, delete=False)
+    else:
+        with txn.cursor(db=tables.held) as cursor:
+            there = cursor.set_range(prefix)
+            while there and cursor.key().startswith(prefix):
+                there = cursor.delete()
     _put(txn, tables, ((name, record) for name, record in records if record is not None))
 
 
@@ -141,6 +148,10 @@ def _put(txn: Any, tables: Tables, records: Iterable[tuple[bytes, bytes]]) -> No
 def _put_all(txn: Any, generation: Any, records: list[tuple[bytes, bytes]]) -> None:
     with txn.cursor(db=generation) as cursor:
         cursor.putmulti(records)
+
+
+def _after(count: bytes) -> bytes:
+    return (int.from_bytes(count, "little") + 1).to_bytes(8, "little")
 
 
 def _bucket(name: bytes) -> bytes:

@@ -54,6 +54,7 @@ _SETTINGS = {
     "sqlite_synchronous": 2,  # FULL: a commit is on disk when it returns
     "sqlite_auto_vacuum": 0,  # free pages are used again; moving pages at each commit costs more
     "sqlite_cache_size": 2048,  # 8 MiB, for each process and namespace
+    "sqlite_wal_autocheckpoint": 4096,  # 16 MiB: pages written often are moved less often
     "sqlite_mmap_size": 0,  # an I/O error is an exception then, not a SIGBUS
 }
 

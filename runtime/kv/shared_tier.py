@@ -92,6 +92,7 @@ class SharedTier:
         self._second: Any = None
         self._again = 0.0
         self._holding = False
+        self._names: list[bytes] = []
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -167,7 +168,8 @@ class SharedTier:
         self._holding = False
         try:
             if self._is_found(locked=True):
-                self._hold([self._name(key) for key in keys])
+                self._names = [self._name(key) for key in keys]
+                self._hold(self._names)
                 self._holding = True
         except Exception as error:
             self._say(error)
@@ -187,7 +189,7 @@ class SharedTier:
         """Take the committed values. Keys that stay held for want of room are read from disk."""
         if not self._holding:
             return
-        records = [(self._name(staged.key), self._settled(staged)) for staged in writes]
+        records = list(zip(self._names, map(self._settled, writes), strict=True))
         try:
             with self._open.write() as txn:
                 coherence.settle(txn, self._tables, self._prefix, records)

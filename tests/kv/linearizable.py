@@ -6,6 +6,7 @@ of Lowe: it takes effect first whichever operation no other has returned before,
 the same set of operations done with the same value.
 """
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 NEVER = float("inf")
@@ -25,27 +26,27 @@ def is_linearizable(history, initial=None):
     """Whether some order of the operations explains every read."""
     operations = sorted(history, key=lambda operation: operation.called)
     operations = [op for op in operations if op.kind == "write" or op.returned != NEVER]
-    must = frozenset(i for i, op in enumerate(operations) if op.returned != NEVER)
-    seen, stack = set(), [(0, frozenset(), initial)]  # all below `first` are done, and `done`
+    must = sum(op.returned != NEVER for op in operations)
+    # All below `first` are done, and `done`; `left` of those that must be done are not.
+    seen, stack = set(), [(0, frozenset(), initial, must)]
     while stack:
-        first, done, value = stack.pop()
+        first, done, value, left = stack.pop()
+        if left == 0:
+            return True
         while first in done:
             done -= {first}
             first += 1
         if (first, done, value) in seen:
             continue
         seen.add((first, done, value))
-        if all(index < first or index in done for index in must):
-            return True
         until, index = NEVER, first
         while index < len(operations) and operations[index].called <= until:
             op = operations[index]
             if index not in done:
                 until = min(until, op.returned)
-                if op.kind == "write":
-                    stack.append((first, done | {index}, op.value))
-                elif op.value == value:
-                    stack.append((first, done | {index}, value))
+                if op.kind == "write" or op.value == value:
+                    rest = left - (op.returned != NEVER)
+                    stack.append((first, done | {index}, op.value, rest))
             index += 1
     return False
 
@@ -60,10 +61,10 @@ def without_doubt(history):
     for op in history:
         if op.kind == "read":
             first[op.value] = min(first.get(op.value, NEVER), op.returned)
-    writes = [op.value for op in history if op.kind == "write"]
+    writes = Counter(op.value for op in history if op.kind == "write")
     sure = []
     for op in history:
-        if op.kind == "read" or op.returned != NEVER or writes.count(op.value) > 1:
+        if op.kind == "read" or op.returned != NEVER or writes[op.value] > 1:
             sure.append(op)
         elif op.value in first:
             sure.append(replace(op, returned=first[op.value]))

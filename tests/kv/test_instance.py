@@ -2,15 +2,21 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 import urllib.request
+from contextlib import closing
 
 import pytest
 
 from runtime import AsyncRuntime, Runtime
+from runtime.bindings import kv_directory
 from runtime.directories import SHARED_MEMORY, mark_of
+from runtime.kv import SyncKVNamespace, open_store
 from runtime.kv.shared import FORMAT
+from runtime.kv.write_lock import write_lock
 from workers import DurableObject, Response, WorkerEntrypoint
 
 
@@ -47,6 +53,52 @@ def test_a_setting_turns_it_off(tmp_path, shelves):
         rt.env.KV.put("k", "v")
         assert rt.env.KV.get("k") == "v"
         assert rt.env.KV._store.statistics().hits == 0
+
+
+def test_the_embedding_program_asks_no_host(tmp_path):
+    with Runtime(objects={"READERS": Reader}, kv=["KV"], hosts=2, data_dir=tmp_path / "data") as rt:
+        rt.env.READERS.getByName("a").write("k", "v")
+        hosts = [host.pid for host in rt.status()]
+        for pid in hosts:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            assert rt.env.KV.get("k") == "v"
+            rt.env.KV.put("k", "w")
+            assert rt.env.KV.get("k") == "w"
+            assert [key.name for key in rt.env.KV.list()["keys"]] == ["k"]
+        finally:
+            for pid in hosts:
+                os.kill(pid, signal.SIGCONT)
+        assert rt.env.READERS.getByName("a").read("k") == "w"
+
+
+class Later(DurableObject):
+    def write(self, key, value):
+        self.ctx.waitUntil(self.env.KV.put(key, value))
+
+
+class LaterEntrypoint(WorkerEntrypoint):
+    async def fetch(self, request):
+        self.ctx.waitUntil(self.env.KV.put("entrypoint", "v"))
+        return Response("later")
+
+
+def test_stopping_waits_for_puts_that_nobody_awaits(tmp_path):
+    data = tmp_path / "data"
+    with closing(open_store(kv_directory(data, "KV"))) as store:
+        kv = SyncKVNamespace(store)
+        rt = Runtime(
+            objects={"LATER": Later}, entrypoint=LaterEntrypoint, kv=["KV"], hosts=2, data_dir=data
+        )
+        with write_lock(store.directory / "write.lock"):  # no put can become durable
+            rt.env.LATER.getByName("a").write("object", "v")
+            assert rt.fetch("http://x/").status == 200
+            stopping = threading.Thread(target=rt.close)
+            stopping.start()
+            assert kv.list()["keys"] == []
+            assert stopping.is_alive()
+        stopping.join()
+        assert [key.name for key in kv.list()["keys"]] == ["entrypoint", "object"]
 
 
 def test_a_cache_that_is_of_no_use_is_said_once_by_all_processes(tmp_path, shelves, capfd, caplog):
