@@ -169,7 +169,7 @@ class Store:
 
     def end_watches(self) -> None:
         """End all watches of this process, and those that begin from now on."""
-        self._watching.close()
+        self._watching.end()
 
     def remove(self, key: bytes) -> None:
         """Remove a key and wait until that is durable. Raises KVError."""

@@ -201,7 +201,7 @@ class Watching:
         self._closed = False
 
     def add(self, watch: _Watch) -> None:
-        """Begin a watch; one that begins after `close` has ended already. Raises OSError."""
+        """Begin a watch; one that begins after `end` has ended already. Raises OSError."""
         with self._lock:
             if self._closed:
                 watch.close()
@@ -217,16 +217,21 @@ class Watching:
                 self._thread.start()
             self._watches.add(watch)
 
-    def close(self) -> None:
-        """End all watches, and the thread."""
+    def end(self) -> None:
+        """End all watches, and those that begin from now on. Waits for nothing."""
         with self._lock:
             self._closed = True
-            watches, thread = list(self._watches), self._thread
+            watches = list(self._watches)
             self._watches.clear()
             if self._subscription is not None:
                 self._subscription.wake()
         for watch in watches:
             watch.close()
+
+    def close(self) -> None:
+        """End all watches, and wait for the end of the thread."""
+        thread = self._thread
+        self.end()
         if thread is not None:
             thread.join()
 
