@@ -229,10 +229,16 @@ def check(
     for each in [namespace_id] if namespace_id is not None else list(on_disk(data)):
         with by_id(each, config, env, data_dir).open() as store:
             found = check_store(store, repair=repair)
-        says = f"{len(found.problems):,} problems" if found.problems else "nothing is wrong"
-        click.echo(f"{each}: {found.keys:,} keys, {found.files:,} files: {says}")
+        problems = len(found.problems)
+        says = _so_many(problems, "problem") if problems else "nothing is wrong"
+        has = f"{_so_many(found.keys, 'key')}, {_so_many(found.files, 'file')}"
+        click.echo(f"{each}: {has}: {says}")
         for problem in found.problems:
             wrong = wrong or not problem.repaired
             click.echo(f"  {problem.text}" + ("; repaired" if problem.repaired else ""))
     if wrong:
         raise click.exceptions.Exit(1)
+
+
+def _so_many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"

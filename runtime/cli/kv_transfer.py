@@ -61,6 +61,8 @@ def export(namespace: Namespace, target: Path, prefix: str, *, directory: bool) 
       roost kv export --prefix user: | gzip > users.jsonl.gz
       roost kv export site --directory --binding ASSETS
     """
+    if directory and str(target) == "-":
+        raise click.UsageError("name the directory to write")
     with namespace.read() as store:
         keys = _counted(_keys(store, prefix), None, "exported")
         if directory:

@@ -122,6 +122,11 @@ class _Cache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
             "CREATE INDEX IF NOT EXISTS Roost_filename ON Cache (filename)"
             " WHERE filename IS NOT NULL"
         )
+        # diskcache's has all rows, and each put would write to it.
+        self._sql("DROP INDEX Cache_expire_time")
+        self._sql(
+            "CREATE INDEX Cache_expire_time ON Cache (expire_time) WHERE expire_time IS NOT NULL"
+        )
         for name, event, size in _SIZES:
             self._sql(f"DROP TRIGGER IF EXISTS {name}")
             self._sql(

@@ -83,7 +83,8 @@ def test_what_is_exported_as_a_directory_comes_back_as_it_was(kv, fill, tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == [".roost", "site", "wrangler.toml"]
     kv("import", "site", *COPY).worked()
     assert fill.whole("copy") == fill.whole()
-    assert "site is not empty" in kv("export", "site", "--directory").err
+    assert "site is not empty" in kv("export", "site", "--directory").failed()
+    assert "name the directory" in kv("export", "--directory").failed()
 
 
 def test_of_any_directory_each_file_becomes_a_key(kv, tmp_path, fill):
@@ -182,18 +183,18 @@ def test_a_running_instance_keeps_its_namespaces(kv, fill, tmp_path):
         assert rt.env.KV.get("empty") == ""
         for command in (["delete", "id", "--yes"], ["rename", "id", "new"]):
             assert "is in use by another Roost" in kv("namespace", *command).failed()
-        assert kv("check").worked() == "id: 18 keys, 1 files: nothing is wrong\n"
+        assert kv("check").worked() == "id: 18 keys, 1 file: nothing is wrong\n"
     assert len(fill.whole()) == 18
 
 
 def test_check_says_what_is_wrong_and_repairs_it(kv, fill, tmp_path):
     fill()
-    assert kv("check").worked() == "id: 18 keys, 1 files: nothing is wrong\n"
+    assert kv("check").worked() == "id: 18 keys, 1 file: nothing is wrong\n"
     left = kv_directory(tmp_path / ".roost", "id") / "values" / ("0" * 32 + ".val")
     left.write_bytes(b"half")
     found = kv("check", "id")
     assert found.code == 1
     assert found.out.splitlines()[1].endswith(".val is left of a write that was interrupted")
     assert kv("check", "id", "--repair").worked().splitlines()[1].endswith("; repaired")
-    assert kv("check").worked() == "id: 18 keys, 1 files: nothing is wrong\n"
+    assert kv("check").worked() == "id: 18 keys, 1 file: nothing is wrong\n"
     assert "there is no namespace nope" in kv("check", "nope").failed()
