@@ -1,5 +1,6 @@
 """The worker that the tests of sockets talk to: a room whose messages are commands."""
 
+import asyncio
 import json
 import os
 
@@ -19,11 +20,17 @@ class Room(DurableObject):
         super().__init__(ctx, env)
         self.born = len(ctx.getWebSockets())
         self.heard = 0
+        self.produced = 0
+        self.ended = 0
+        self.feeds = []
 
     async def fetch(self, request):
+        query = request.query
+        if query.get("stream"):
+            body = getattr(self, f"stream_{query['stream']}")()
+            return Response(self.counted(body), headers={"content-type": "text/event-stream"})
         if request.headers.get("upgrade") != "websocket":
             return Response("a room", status=426)
-        query = request.query
         client, server = WebSocketPair.new().object_values()
         if query.get("api") == "standard":
             server.accept()
@@ -43,6 +50,37 @@ class Room(DurableObject):
                 ", "
             )[0]
         return Response(None, status=101, web_socket=client, headers=headers)
+
+    async def counted(self, body):
+        try:
+            async for event in body:
+                self.produced += 1
+                yield f"data: {event}\n\n"
+        finally:
+            self.ended += 1
+
+    async def stream_endless(self):
+        while True:
+            yield "z" * 50_000
+            await asyncio.sleep(0)
+
+    async def stream_silent(self):
+        await asyncio.Event().wait()
+        yield "never"
+
+    async def stream_feed(self):
+        feed = asyncio.Queue()
+        self.feeds.append(feed)
+        while True:
+            yield await feed.get()
+
+    async def streams(self):
+        return {"produced": self.produced, "ended": self.ended, "feeds": len(self.feeds)}
+
+    async def publish(self):
+        for number in range(20):
+            for feed in self.feeds:
+                feed.put_nowait(number)
 
     async def closed(self, event):
         await self.ctx.storage.put("last close", [event.code, event.reason, event.wasClean])
@@ -226,7 +264,7 @@ class Default(WorkerEntrypoint):
         if path == "pid":
             return Response(str(os.getpid()))
         stub = self.env.ROOMS.getByName(path)
-        if request.headers.get("upgrade") == "websocket":
+        if request.headers.get("upgrade") == "websocket" or request.query.get("stream"):
             return await stub.fetch(request)
         if request.query.get("call"):
             return Response.json(await getattr(stub, request.query["call"])())
