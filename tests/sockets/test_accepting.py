@@ -182,3 +182,9 @@ async def test_auto_responses_come_without_the_object_and_leave_their_time(rooms
         assert await soon(ws) == "set"
         await ws.send("echo ping")
         assert await soon(ws) == "ping"
+
+
+async def test_an_object_accepts_32768_sockets_and_no_more(rooms: Rooms) -> None:
+    count, refused = await rooms.call("crowd", "crowd")
+    assert count == 32_768
+    assert refused == "only 32768 websockets can be accepted on a single Durable Object instance"

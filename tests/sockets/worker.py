@@ -249,6 +249,16 @@ class Room(DurableObject):
         refused(client.close, 1000)
         return found
 
+    async def crowd(self):
+        """How many sockets the object accepts, and what it says to one more."""
+        count = 0
+        while True:
+            try:
+                self.ctx.acceptWebSocket(WebSocketPair()[1])
+            except RuntimeError as error:
+                return [count, str(error)]
+            count += 1
+
     async def noted(self):
         return self.born
 
