@@ -62,7 +62,10 @@ async def test_the_ticker_broadcasts_a_price_to_who_watches_it(tmp_path: Path) -
             return json.load(answer)
 
     with started(EXAMPLES / "ticker", tmp_path / "data", 1) as server:
+        ticker = Rooms(server.url, tmp_path / "data", tmp_path)
+        assert "<title>Ticker on Roost</title>" in await ticker.get("")
         assert await asyncio.to_thread(put, f"{server.url}/ROOST", "42.10") == {"watching": 0}
+        assert await ticker.get("ROOST") == "42.10"
         address = server.url.replace("http", "ws")
         async with (
             connect(f"{address}/?symbols=ROOST,OWL") as both,
