@@ -44,6 +44,16 @@ _quiet = logging.getLogger("roost.gateway.websocket")
 _quiet.setLevel(logging.ERROR)
 
 
+class _Parser(Parser):
+    """`websockets`' parser, which would take a close between the fragments of a message for a fault."""
+
+    def recv_frame(self, frame: Frame) -> None:
+        """Take a frame of the client."""
+        if frame.opcode is Opcode.CLOSE:
+            self.current_size = None  # the message that it cuts short never comes to its end
+        super().recv_frame(frame)
+
+
 class Socket(asyncio.Protocol):
     """See the module's text. Belongs to its gateway's loop."""
 
@@ -82,7 +92,7 @@ class Socket(asyncio.Protocol):
     ) -> None:
         self._sockets = sockets
         self._transport: asyncio.Transport | None = None
-        self._parser = Parser(SERVER, max_size=sockets.limits.message_bytes, logger=_quiet)
+        self._parser = _Parser(SERVER, max_size=sockets.limits.message_bytes, logger=_quiet)
         self.window = PLAIN
         """In bits, of the dictionary that its client inflates messages with."""
         if deflate is not None:

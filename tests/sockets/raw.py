@@ -47,14 +47,20 @@ class Raw:
 
 
 def frame(
-    opcode: int, payload: bytes = b"", *, fin: bool = True, mask: bool = True, rsv: int = 0
+    opcode: int,
+    payload: bytes = b"",
+    *,
+    fin: bool = True,
+    mask: bool = True,
+    rsv: int = 0,
+    long: int = 0,
 ) -> bytes:
-    """One frame of a client, as right or wrong as asked."""
+    """One frame of a client, as right or wrong as asked; `long`: at least 126 or 127 is its length."""
     head = bytes([(0x80 if fin else 0) | rsv << 4 | opcode])
     bit = 0x80 if mask else 0
-    if len(payload) < 126:
+    if len(payload) < 126 and not long:
         head += bytes([bit | len(payload)])
-    elif len(payload) < 65_536:
+    elif len(payload) < 65_536 and long < 127:
         head += bytes([bit | 126]) + struct.pack("!H", len(payload))
     else:
         head += bytes([bit | 127]) + struct.pack("!Q", len(payload))

@@ -39,6 +39,11 @@ TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
         pytest.param(frame(CLOSE, struct.pack("!H", 1000) + b"\xff"), 1007, id="reason not UTF-8"),
         pytest.param(frame(CLOSE, struct.pack("!H", 4999) + b"x"), 4999, id="a good close"),
         pytest.param(frame(CLOSE), 1005, id="a close without a code"),
+        pytest.param(
+            frame(TEXT, b"a", fin=False) + frame(CLOSE, struct.pack("!H", 1001)),
+            1001,
+            id="a close between fragments",
+        ),
         pytest.param(b"\x81\xff" + b"\xff" * 8, 1009, id="2**64 bytes announced"),
     ],
 )
