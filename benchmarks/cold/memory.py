@@ -19,6 +19,8 @@ class Memory:
     processes: int
     pss: float
     rss: float
+    anonymous: float
+    """What is no file's: heaps and stacks, also where a fork still shares them."""
 
 
 def tree(pid: int) -> list[int]:
@@ -35,7 +37,8 @@ def memory_of(pids: list[int]) -> Memory:
     rollups = [parse((_PROC / str(pid) / "smaps_rollup").read_text()) for pid in pids]
     pss = sum(rollup["Pss"] for rollup in rollups)
     rss = sum(rollup["Rss"] for rollup in rollups)
-    return Memory(len(pids), pss / 1024, rss / 1024)
+    anonymous = sum(rollup["Anonymous"] for rollup in rollups)
+    return Memory(len(pids), pss / 1024, rss / 1024, anonymous / 1024)
 
 
 def parse(rollup: str) -> dict[str, int]:

@@ -15,6 +15,7 @@ import sys
 import tempfile
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -111,7 +112,7 @@ def run(*, quick: bool = False) -> Report:
         found, target = broadcasts(rivals, count, quick=quick)
         results += found
         targets.append(target)
-    sockets, objects, turns = (100, 50, 2) if quick else (10_000, 2_000, 4)
+    sockets, objects, turns = (100, 50, 4) if quick else (10_000, 2_000, 8)
     found, more = memory(sockets, objects, turns)
     return Report([*results, *found], [*targets, *more], skipped)
 
@@ -176,15 +177,17 @@ def memory(sockets: int, objects: int, turns: int) -> tuple[list[Result], list[T
             asyncio.run(_asleep(folder))
             whole = memory_of(tree(pid)).pss - before
         host = asyncio.run(_asleep(folder))
-        grown = []
+        held = []
         for turn in range(turns):
-            before = memory_of([host]).pss
             stack.enter_context(_crowd(port, f"{turn}-%d", objects))
             asyncio.run(_asleep(folder))
-            grown.append((memory_of([host]).pss - before) / objects * 2**20)
+            held.append(memory_of([host]).anonymous * 2**20)
     per_socket = result("idle socket", "Roost, all processes", [whole / sockets * 1024], "KiB")
-    # The first turn fills the allocator's pools, which later ones use again.
-    hibernated = result("hibernated object, in hosts", "Roost", grown[1:], "bytes")
+    # The first turns fill the allocator's pools, which later ones use again. What is left is the
+    # slope: the median over all pairs of turns, so that a page more or less in one does not count.
+    points = list(enumerate(held))[2:]
+    slopes = [(b - a) / (n - m) / objects for (m, a), (n, b) in combinations(points, 2)]
+    hibernated = result("hibernated object, in hosts", "Roost", slopes, "bytes")
     return [per_socket, hibernated], [
         at_most("memory of an idle socket", per_socket.value, SOCKET_KIB, "KiB"),
         at_most("host memory of a hibernated object", hibernated.value, HIBERNATED_BYTES, "bytes"),
