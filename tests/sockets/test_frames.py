@@ -123,7 +123,7 @@ async def test_good_frames_are_understood_and_each_breach_gets_its_close_code(
     end: tuple[int, bytes],
     cuts: list[int],
 ) -> None:
-    raw, bystander = await connected(rooms.url, "frames"), await connected(rooms.url, "frames")
+    raw, bystander = await connected(rooms.url, "frames"), await connected(rooms.url, "others")
     frames = [each for message in said for each in message]
     data = b"".join(frame(o, p, fin=fin, long=long) for o, p, fin, long in frames)
     await send(raw, data, cuts)
