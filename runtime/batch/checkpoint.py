@@ -90,6 +90,12 @@ class Checkpoint:
         """All items below it are durably done."""
         self.began_at = len(self.done)
         """How many items earlier runs had done."""
+        if not self._path.exists():
+            try:
+                self.save()  # objects must not remember items of a job whose name is lost in a crash
+            except BaseException:
+                self.close()
+                raise
 
     def _own(self) -> int:
         lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

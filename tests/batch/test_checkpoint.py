@@ -24,6 +24,14 @@ def open_checkpoint(tmp_path):
         checkpoint.close()
 
 
+def test_a_job_that_is_killed_before_its_first_save_is_the_same_job_when_it_comes_again(
+    open_checkpoint,
+):
+    first = open_checkpoint()
+    first.close()
+    assert open_checkpoint().job == first.job
+
+
 def test_what_is_done_and_the_job_are_found_again(open_checkpoint):
     first = open_checkpoint()
     first.done.add([0, 1])
