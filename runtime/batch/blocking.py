@@ -53,6 +53,11 @@ class Results(Iterator[Any]):
         """The map's checkpoint, if it has one."""
         return self._job.checkpoint
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether the next result is there already."""
+        return self._pump.has_results
+
     def observe(self, on_run: Callable[[Any, float], None]) -> None:
         """Have a function told of every run that ended: its key, and its seconds at the host."""
         self._pump.on_run = on_run
@@ -88,7 +93,7 @@ class Results(Iterator[Any]):
             if pump.finished:
                 error, self._job.input_error = self._job.input_error, None
                 raise error or StopIteration
-            if not pump.wants:
+            if not pump.wants or self._job.starved:
                 self._wait()
 
     def _serve(self) -> None:

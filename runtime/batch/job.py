@@ -32,6 +32,9 @@ PORTION: Final = 1024
 PORTION_SECONDS: Final = 0.005
 """Items read, and time spent on that, before answers and results have their turn."""
 
+STARVED_SECONDS: Final = 0.02
+"""How often to look at an input that has nothing now."""
+
 TARGETS: Final = 65_536
 """Addresses of objects that are remembered."""
 
@@ -60,6 +63,9 @@ class Job:
             self.items, self._key_of = read_any(items), _no_key
         else:
             self.items, self._key_of = read(items, key, plan.batch)
+        self._would_block: Callable[[], bool] | None = getattr(items, "would_block", None)
+        self.starved = False
+        """Whether there is room for items, and the input, which can say so, has none now."""
         if self._key_of is None:  # tables by key: each is a call of its own
             self.plan = _tables(plan)
         else:
@@ -117,13 +123,14 @@ class Job:
     def _feed_all(self, items: Iterable[Any]) -> int | None:
         """Take all items and return how many they were; None when the time is up before.
 
-        All in one place, because every call of a function costs an item 0.05 µs.
+        All in one place, because every call of a function costs an item 0.05 µs. So does a look at
+        the clock: it is looked at after 1, 2, 4 items and so on, because the input may be slow.
         """
         key_of, id_of, feed = self._key_of, self._item_id, self.pump.feed
         saw = None if self.checkpoint is None else self.checkpoint.saw
         item_id = None
         end = time.monotonic() + PORTION_SECONDS
-        count = 0
+        count, look = 0, 1
         try:
             for item in items:
                 if key_of is None:
@@ -136,8 +143,10 @@ class Job:
                     saw(key)
                 feed(key, item, item_id)
                 count += 1
-                if count & 31 == 0 and time.monotonic() > end:
-                    return None
+                if count == look:
+                    if time.monotonic() > end:
+                        return None
+                    look += min(look, 32)
         except CheckpointError:
             raise
         except Exception as error:  # of the input, of the key function, or of what is no key
@@ -150,10 +159,23 @@ class Job:
         room = min(self.pump.room, PORTION)
         if room <= 0:
             return False
-        taken = self._feed_all(islice(self.items, room))  # type: ignore[arg-type]
-        if taken is not None and taken < room:
+        items: Iterator[Any] = islice(self.items, room)  # type: ignore[arg-type]
+        if self._would_block is not None:
+            items = self._there(items, self._would_block)
+        taken = self._feed_all(items)
+        if taken is not None and taken < room and not self.starved:
             self.input_ended()
         return True
+
+    def _there(self, items: Iterator[Any], would_block: Callable[[], bool]) -> Iterator[Any]:
+        """Yield items as long as the next one is there: who waits for results shall have those."""
+        self.starved = False
+        while not would_block():
+            item = next(items, items)
+            if item is items:
+                return
+            yield item
+        self.starved = True
 
     def input_failed(self, error: Exception) -> None:
         """Take note that the input broke: what came before it is applied, then it is raised."""
@@ -185,6 +207,8 @@ class Job:
             waits.append(max(0.05, self._saved_at + self._every - time.monotonic()))
         if self.progress is not None:
             waits.append(0.2)
+        if self.starved:
+            waits.append(STARVED_SECONDS)
         return min((wait for wait in waits if wait is not None), default=None)
 
     def save(self) -> None:

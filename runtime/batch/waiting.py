@@ -78,7 +78,7 @@ class AsyncResults(AsyncIterator[Any]):
             if pump.finished:
                 error, self._job.input_error = self._job.input_error, None
                 raise error or StopAsyncIteration
-            if pump.wants and self._reader is None:
+            if pump.wants and self._reader is None and not self._job.starved:
                 await asyncio.sleep(0)  # more to read, and answers must get in
             else:
                 await self._wait()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -144,8 +143,7 @@ def map(  # noqa: A001  (a command has its own name)
     except KeyboardInterrupt:
         return command.stopped(128 + command.caught)
     except BrokenPipeError:  # whoever read the results has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return command.stopped(BROKEN_PIPE)
+        return command.stopped(128 + command.caught if command.caught else BROKEN_PIPE)
 
 
 def _described(error: Exception) -> str:
@@ -169,7 +167,7 @@ class _Map:
         wanted: Format | None = given["wanted"]
         self._records = Records(given["source"], wanted)
         self._tallies = Tallies()
-        self._failures = Lines(None)
+        self._output = self._failures = Lines(None)
         self.caught = 0
         """The signal that stops it."""
         self._writing = False
@@ -183,7 +181,7 @@ class _Map:
         results = self._results = self._start(self._runtime)
         note = (results.checkpoint.note if results.checkpoint is not None else None) or {}
         given = self._given
-        output = Lines(given["output"], note.get("output"))
+        output = self._output = Lines(given["output"], note.get("output"))
         failures = Lines(given["failures"], note.get("failures"))
 
         def save() -> dict[str, int | None]:
@@ -200,6 +198,8 @@ class _Map:
                 self._writing = True
                 output.write({"key": key, "result": result})
                 results.settle()
+                if not results.at_hand:
+                    output.show()
                 self._writing = False
                 if self.caught:
                     raise KeyboardInterrupt
@@ -271,6 +271,7 @@ class _Map:
     def interrupt(self, number: int, _: object) -> None:
         """Take a signal."""
         self.caught = number
+        self._output.hurry()
         if not self._writing:
             raise KeyboardInterrupt
 

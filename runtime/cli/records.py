@@ -1,19 +1,20 @@
 """Files of records: read as dicts, written as JSON lines.
 
 A record that cannot be read is an error that names its file and line. Nothing is read ahead of what
-is asked for but the reader's own buffer, so files may be larger than memory, and pipes work.
+is asked for but the reader's own buffer, so files may be larger than memory, and pipes work: what
+comes out of one is given at once, and a result that goes into one can be waited for no longer.
 """
 
 from __future__ import annotations
 
 import csv
 import gzip
-import io
 import json
 import os
+import select
 import sys
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, Literal
+from typing import IO, TYPE_CHECKING, Any, Final, Literal, Self
 
 from workers.errors import RoostError
 
@@ -24,6 +25,12 @@ Format = Literal["jsonl", "csv", "tsv", "parquet"]
 
 STANDARD: Final = "-"
 """Standard input, or output."""
+
+PIECE: Final = 1 << 16
+"""Bytes read from standard input at a time, and gathered for standard output."""
+
+LOOK: Final = 0.2
+"""Seconds after which to look whether to wait any longer for who reads the results."""
 
 _SUFFIXES: Final[dict[str, Format]] = {
     ".jsonl": "jsonl",
@@ -45,6 +52,7 @@ class Records:
             Path(path).stat()
         self._path = path
         self._number = 0
+        self._input = _StandardInput() if path == STANDARD else None
         self._format = wanted or _format_of(path)
         if self._format == "parquet" and path == STANDARD:
             raise RoostError("Parquet cannot be read from a pipe: name the file with --input")
@@ -65,9 +73,13 @@ class Records:
         }
         yield from read[self._format]()
 
-    def _open(self) -> IO[str]:
-        if self._path == STANDARD:
-            return io.TextIOWrapper(sys.stdin.buffer, "utf-8", newline="")
+    def would_block(self) -> bool:
+        """Whether the next record is not there yet."""
+        return self._input is not None and self._input.would_block()
+
+    def _open(self) -> _StandardInput | IO[str]:
+        if self._input is not None:
+            return self._input
         if self._path.endswith(".gz"):
             return gzip.open(self._path, "rt", encoding="utf-8", newline="")
         return Path(self._path).open(encoding="utf-8-sig", newline="")
@@ -134,6 +146,74 @@ def _format_of(path: str) -> Format:
         ) from None
 
 
+class _StandardInput:
+    """Standard input, line by line, and whether there is a line now."""
+
+    def __init__(self) -> None:
+        self._lines: list[bytes] = []
+        self._rest = b""
+        self._ended = False
+
+    def would_block(self) -> bool:
+        """Whether nothing has come that was not read."""
+        return not (self._lines or self._ended or select.select([sys.stdin], [], [], 0)[0])
+
+    def __iter__(self) -> Iterator[str]:
+        while True:
+            while self._lines:
+                yield self._lines.pop().decode()
+            piece = b"" if self._ended else os.read(sys.stdin.fileno(), PIECE)
+            self._ended = not piece
+            first, *others = piece.split(b"\n")
+            self._rest += first
+            if others:
+                whole = [self._rest, *others[:-1]]
+                self._lines = [line + b"\n" for line in reversed(whole)]
+                self._rest = others[-1]
+            elif self._ended:
+                if self._rest:
+                    yield self._rest.decode()
+                return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """It stays open: it is not ours."""
+
+
+class _StandardOutput:
+    """Standard output. Never blocks where a signal could not end it.
+
+    `sys.stdout` would wait for its reader without end, again at its flush, and again at the exit.
+    """
+
+    def __init__(self) -> None:
+        self._pending = bytearray()
+        self.hurry = False
+        """Whether to give up, with BrokenPipeError, as soon as the reader takes nothing."""
+
+    def write(self, data: bytes) -> None:
+        """Take bytes; they go out at a flush, or when there are many."""
+        self._pending += data
+        if len(self._pending) >= PIECE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Let everything go out. Raises BrokenPipeError when nobody reads."""
+        while self._pending:
+            if select.select([], [sys.stdout], [], LOOK)[1]:
+                # Of a pipe that can be written to, so much is sure not to block.
+                sent = os.write(sys.stdout.fileno(), self._pending[: select.PIPE_BUF])
+                del self._pending[:sent]
+            elif self.hurry:
+                raise BrokenPipeError("nobody reads the results")
+
+    def close(self) -> None:
+        """Let everything go out; standard output itself stays open."""
+        self.flush()
+
+
 class Lines:
     """A file of JSON lines that is written; or standard output, or nothing."""
 
@@ -142,10 +222,9 @@ class Lines:
 
         Raises OSError, and RoostError when it is shorter than that.
         """
-        self._path = path
-        self._file: IO[bytes] | None = None
+        self._file: IO[bytes] | _StandardOutput | None = None
         if path == STANDARD:
-            self._file = sys.stdout.buffer
+            self._file = _StandardOutput()
         elif path is not None and resume_at:
             size = Path(path).stat().st_size if Path(path).exists() else 0
             if size < resume_at:
@@ -165,12 +244,22 @@ class Lines:
             text = json.dumps(record, ensure_ascii=False, default=_plain)
             self._file.write(text.encode("utf-8", "surrogatepass") + b"\n")
 
+    def show(self) -> None:
+        """Let whoever reads standard output have all lines. Raises BrokenPipeError."""
+        if isinstance(self._file, _StandardOutput):
+            self._file.flush()
+
+    def hurry(self) -> None:
+        """Wait no longer for a reader that takes nothing."""
+        if isinstance(self._file, _StandardOutput):
+            self._file.hurry = True
+
     def make_durable(self) -> int | None:
         """Bring all lines to disk; returns how many bytes there are, None if there is no file."""
         if self._file is None:
             return None
         self._file.flush()
-        if self._path == STANDARD:
+        if isinstance(self._file, _StandardOutput):
             return None
         os.fsync(self._file.fileno())
         return self._file.tell()
@@ -178,9 +267,7 @@ class Lines:
     def close(self) -> None:
         """Finish the file."""
         if self._file is not None:
-            self._file.flush()
-            if self._path != STANDARD:
-                self._file.close()
+            self._file.close()
 
 
 def _plain(value: object) -> object:

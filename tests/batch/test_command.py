@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -243,3 +244,61 @@ def test_ctrl_c_is_one_message_its_exit_code_and_no_orphans_and_a_rerun_ends_it(
     assert alive == []
     assert roost_map(*arguments, "-q").returncode == 0
     assert last_by_key((folder / "out.jsonl").read_text()) == totals(rows(4000, keys=4))
+
+
+@pytest.fixture
+def piped(folder):
+    """Start the command between two pipes; whatever it is doing, it is gone after the test."""
+    started = []
+
+    def piped_(*arguments, stdout=subprocess.PIPE):
+        process = subprocess.Popen(
+            [ROOST, "map", "bank.py", "Account", "deposit", "-k", "who", "-q", *arguments],
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield piped_
+    for process in started:
+        with process:
+            process.kill()
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_a_result_is_there_though_the_input_waits(piped, form):
+    process = piped("--format", form)
+    if form == "csv":
+        process.stdin.write(b"who,n\n")
+    for n in range(1, 4):
+        process.stdin.write(
+            json_lines([{"who": "a", "n": 1}]).encode() if form == "jsonl" else b"a,1\n"
+        )
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline()) == {"key": "a", "result": n}
+    process.stdin.close()
+    assert process.wait(30) == 0
+
+
+def test_ctrl_c_ends_it_though_nobody_reads_the_results(folder, piped, roost_map):
+    (folder / "in.jsonl").write_text(json_lines(rows(20_000, keys=4)))
+    arguments = ["-i", "in.jsonl", "--checkpoint", "c"]
+    out, into = os.pipe()
+    process = piped(*arguments, stdout=into)
+    while select.select([], [into], [], 0)[1]:  # until the pipe is full
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    assert b"the same command goes on from there" in process.stderr.read()
+    os.close(into)
+    with open(out) as reader:  # noqa: PTH123  (a descriptor)
+        early = reader.read()
+    late = roost_map("deposit", "-k", "who", "-q", *arguments)
+    assert late.returncode == 0
+    whole = early[: early.rindex("\n") + 1]
+    assert last_by_key(whole + late.stdout) == totals(rows(20_000, keys=4))
+    assert len({*whole.splitlines(), *late.stdout.splitlines()}) == 20_000
