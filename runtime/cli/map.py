@@ -311,7 +311,7 @@ def worker(script: Path, namespace: str, env: str | None) -> Config:
     if not namespace.isidentifier():
         raise ConfigError(f"NAMESPACE must be the name of a class in {script}, not {namespace!r}")
     named = type(namespace, (DurableObject,), {})
-    config = from_keywords(objects={namespace: named}, kv_classes=[namespace])
+    config = from_keywords(objects={namespace: named})
     return replace(config, main=script, root=script.parent)
 
 

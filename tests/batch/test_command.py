@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import importlib
 import json
 import os
 import pty
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+from runtime import Runtime
 
 ROOST = str(Path(sys.executable).with_name("roost"))
 
@@ -34,6 +37,15 @@ class Account(DurableObject):
     async def slowly(self, row):
         await asyncio.sleep(0.001)
         return await self.deposit(row)
+
+    def note(self, row):
+        sql = self.ctx.storage.sql
+        sql.exec("CREATE TABLE IF NOT EXISTS notes(n INTEGER)")
+        sql.exec("INSERT INTO notes VALUES(?)", row["n"])
+        return sql.exec("SELECT sum(n) AS total FROM notes").one()["total"]
+
+    async def total(self):
+        return await self.ctx.storage.get("total")
 """
 
 
@@ -302,3 +314,18 @@ def test_ctrl_c_ends_it_though_nobody_reads_the_results(folder, piped, roost_map
     whole = early[: early.rindex("\n") + 1]
     assert last_by_key(whole + late.stdout) == totals(rows(20_000, keys=4))
     assert len({*whole.splitlines(), *late.stdout.splitlines()}) == 20_000
+
+
+def test_a_script_without_a_config_has_sql_and_is_the_worker_of_a_runtime_with_its_classes(
+    folder, roost_map, monkeypatch
+):
+    lines = json_lines(rows(20))
+    for method in ("deposit", "note"):
+        done = roost_map(method, "-k", "who", "-q", input=lines)
+        assert done.returncode == 0, done.stderr
+        assert last_by_key(done.stdout) == totals(rows(20))
+    monkeypatch.syspath_prepend(folder)
+    account = importlib.import_module("bank").Account
+    with Runtime(objects={"ACCOUNTS": account}, data_dir=folder / ".roost", hosts=1) as rt:
+        found = {key: rt.env.ACCOUNTS.getByName(key).total() for key in totals(rows(20))}
+    assert found == totals(rows(20))
