@@ -8,10 +8,8 @@ first items loads it from there, knows it by its hash from then on, and the item
 from __future__ import annotations
 
 import secrets
-import sys
 from concurrent import futures
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
@@ -22,7 +20,7 @@ import cloudpickle
 
 from runtime.batch.chunks import apply_all
 from runtime.batch.job import Job
-from runtime.client.instance import importable
+from runtime.client.instance import by_value
 from runtime.wire.runs import ALONE, FUNCTIONS, Run, ready
 
 if TYPE_CHECKING:
@@ -41,14 +39,14 @@ BUSY: Final = 2
 def call_of(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Ready:
     """Pack the call of a function, as it is now. Raises TypeError when it cannot be sent."""
     _check(function)
-    with _by_value(function):
+    with by_value(_module(function)):
         return ready(Run(ALONE, (((function, *args), kwargs),)))
 
 
 def job_of(connection: Connection, plan: Plan, function: Callable[..., Any], items: Any) -> Job:
     """Store a function and return the job of calling it with every item."""
     _check(function)
-    with _by_value(function):
+    with by_value(_module(function)):
         try:
             pickled: bytes = cloudpickle.dumps(function, 5)
         except Exception as cause:
@@ -78,19 +76,9 @@ def _no_target(_key: Any) -> None:
     return None
 
 
-@contextmanager
-def _by_value(function: Callable[..., Any]) -> Iterator[None]:
-    """Let a function's module travel with it, if a host could not import it."""
-    name = getattr(function, "__module__", None) or ""
-    module = sys.modules.get(name)
-    if module is None or name == "__main__" or importable(name):
-        yield
-        return
-    cloudpickle.register_pickle_by_value(module)
-    try:
-        yield
-    finally:
-        cloudpickle.unregister_pickle_by_value(module)
+def _module(function: object) -> tuple[str, ...]:
+    name = getattr(function, "__module__", None)
+    return (name,) if name else ()
 
 
 class HostExecutor(Executor):

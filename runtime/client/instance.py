@@ -13,6 +13,7 @@ import pickle
 import socket
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import PathFinder
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cloudpickle
+from cloudpickle import list_registry_pickle_by_value
 
 from runtime import control
 from runtime.boot import Boot, Worker
@@ -27,10 +29,13 @@ from runtime.directories import check_private, run_directory
 from workers.errors import RuntimeClosed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from runtime.config import Config
     from workers import DurableObject, WorkerEntrypoint
+
+_registering = threading.RLock()
+"""Held while modules are registered with cloudpickle, which has one register for all threads."""
 
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
@@ -122,24 +127,36 @@ def config_of(data: Path) -> Config:
 def _pickle(
     objects: dict[str, type[DurableObject]], entrypoint: type[WorkerEntrypoint] | None
 ) -> bytes:
-    by_value = []
-    for cls in (*objects.values(), entrypoint):
-        module = sys.modules.get(cls.__module__) if cls is not None else None
-        if module is None or module.__name__ == "__main__" or importable(module.__name__):
-            continue
-        by_value.append(module)
-    for module in by_value:
-        cloudpickle.register_pickle_by_value(module)
-    try:
-        pickled: bytes = cloudpickle.dumps((objects, entrypoint), 5)
-    except Exception as cause:
-        raise TypeError(
-            f"the classes given to Runtime() cannot be sent to the hosts: {cause}"
-        ) from cause
-    finally:
-        for module in by_value:
-            cloudpickle.unregister_pickle_by_value(module)
+    classes = (*objects.values(), entrypoint)
+    with by_value({cls.__module__ for cls in classes if cls is not None}):
+        try:
+            pickled: bytes = cloudpickle.dumps((objects, entrypoint), 5)
+        except Exception as cause:
+            raise TypeError(
+                f"the classes given to Runtime() cannot be sent to the hosts: {cause}"
+            ) from cause
     return pickled
+
+
+@contextlib.contextmanager
+def by_value(names: Iterable[str]) -> Iterator[None]:
+    """Let what is in these modules travel by value, as far as a host could not import them."""
+    strange = [name for name in names if name != "__main__" and not importable(name)]
+    if not strange:
+        yield
+        return
+    with _registering:
+        registered = list_registry_pickle_by_value()
+        modules = [
+            sys.modules[name] for name in strange if name in sys.modules and name not in registered
+        ]
+        for module in modules:
+            cloudpickle.register_pickle_by_value(module)
+        try:
+            yield
+        finally:
+            for module in modules:
+                cloudpickle.unregister_pickle_by_value(module)
 
 
 @cache

@@ -121,11 +121,13 @@ class Ledger:
 
     def start(self, job: str, items: Collection[ItemId]) -> None:
         """Take items as being applied, until `end`."""
-        self._under_way.update((job, item) for item in items)
+        for item in items:
+            self._under_way.add((job, item))
 
     def end(self, job: str, items: Collection[ItemId]) -> None:
         """Take note that items are not being applied any more."""
-        self._under_way.difference_update((job, item) for item in items)
+        for item in items:
+            self._under_way.discard((job, item))
 
     def note(self, record: Record | None, job: str, ids: tuple[ItemId, ...], value: Any) -> Record:
         """Remember a call with what it wrote in this turn, in the record of its run.

@@ -40,7 +40,7 @@ _LOOK: Final = 16
 class ObjectFiles:
     """See the module's text. Belongs to its host's loop."""
 
-    __slots__ = ("_closer", "_closing", "_directory", "_limit", "_make", "_open")
+    __slots__ = ("_closer", "_closing", "_directory", "_folders", "_limit", "_make", "_open")
 
     def __init__(
         self,
@@ -57,6 +57,7 @@ class ObjectFiles:
             # Files with work under way stay open, so that a busy tick may pass the bound.
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         self._directory = directory
+        self._folders: dict[int, bool] = {}
         self._limit = limit
         self._make = partial(
             ObjectFile, durability=durability, limits=limits, fdatasync=fdatasync, vfs=vfs
@@ -76,10 +77,19 @@ class ObjectFiles:
         if file is not None:
             self._open.move_to_end(key)
             return file if file.is_home else None
+        if not self._has_folder(slot):
+            return None
         if key not in self._closing and not os.path.exists(self.path(slot, raw)):  # noqa: PTH110
             return None
         file = self.make(slot, raw)
         return file if file.is_home else None
+
+    def _has_folder(self, slot: int) -> bool:
+        """Whether objects of a slot may have files. The disk is asked once: nobody else makes it."""
+        found = self._folders.get(slot)
+        if found is None:
+            found = self._folders[slot] = (self._directory / f"{slot:05}").exists()
+        return found
 
     def peek(self, slot: int, raw: bytes) -> ObjectFile | None:
         """Return the file of an object if it is open."""
@@ -96,6 +106,7 @@ class ObjectFiles:
             folder = self._directory / f"{slot:05}"
             try:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._folders[slot] = True
             except OSError as cause:
                 raise StorageError(f"{folder} cannot be made: {cause}") from cause
             self._make_room()

@@ -68,6 +68,7 @@ CREATE INDEX alarms_by_time ON alarms(due, object_id);
 
 _READ: Final = "SELECT value FROM entries WHERE object_id = ? AND key = ?"
 _CONTAINS: Final = "SELECT 1 FROM entries WHERE object_id = ? AND key = ?"
+_RECORDS: Final = "SELECT key, value FROM entries WHERE object_id = ? AND key >= x'ff' ORDER BY key"
 _SCAN: Final = (
     "SELECT key, value FROM entries WHERE object_id = ? AND key >= ? AND key < ? ORDER BY key {} "
     "LIMIT ?"
@@ -190,6 +191,16 @@ class SlotFile(WalFile):
             return self._cursor.execute(_CONTAINS, (object_id, key)).get is not None
         except apsw.Error as cause:
             raise self._unreadable(cause) from cause
+
+    def records(self, object_id: bytes) -> list[tuple[bytes, bytes]]:
+        """Return the records of an object, in key order."""
+        self._sound()
+        try:
+            rows: Any = self._cursor.execute(_RECORDS, (object_id,))
+            found: list[tuple[bytes, bytes]] = rows.fetchall()
+        except apsw.Error as cause:
+            raise self._unreadable(cause) from cause
+        return found
 
     def scan(
         self,

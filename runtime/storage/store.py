@@ -419,7 +419,7 @@ class Store:
         self.check()
         home = self._home()
         if home is None:
-            return [*self.file.scan(self._id.raw, RECORDS, RECORDS_END)]
+            return self.file.records(self._id.raw)
         return [*home.scan(RECORDS, RECORDS_END, reverse=False, limit=None)]
 
     def record(self, key: bytes, value: Callable[[], bytes] | None) -> None:

@@ -9,6 +9,9 @@ Exceptions travel by their state and not by their constructor, so that they keep
 message whatever their constructor takes. One that cannot be had on the other side, or that would act
 on the process there (SystemExit, CancelledError), arrives as a RemoteError.
 
+cloudpickle asks Python code about every record, 2 µs each; pickle itself takes 0.3. So pickle goes first,
+and what it refuses, or would send as a name of `__main__`, which is another module there, goes by value.
+
 Pickles are only ever exchanged between processes of one user over the run directory's sockets.
 """
 
@@ -17,10 +20,12 @@ from __future__ import annotations
 import io
 import pickle
 import traceback
+from operator import methodcaller
 from types import MethodDescriptorType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import cloudpickle
+from cloudpickle import list_registry_pickle_by_value
 
 from runtime.wire.messages import CALL, CALL_PACKED
 from runtime.wire.shelf import OUT_OF_BAND, Shelf, buffers_of
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
 PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 """Immutable types that need no copy of their own."""
 
+_MAIN: Final = b"__main__"
 _NAMES = frozenset({str})
 _FACTS = ("retryable", "overloaded", "durable_object_reset")
 
@@ -69,22 +75,55 @@ def decode(frame: bytes) -> Batch:
     return batch
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-    """Pickles exceptions by their state, unless their class says how to pickle them."""
+class _Reducers(dict[type, "Callable[[Any], Any]"]):
+    """How values are reduced, by their type; found when a type is first met."""
+
+    def __missing__(self, cls: type) -> Callable[[Any], Any]:
+        if issubclass(cls, type):
+            raise KeyError(cls)  # classes are no values: by their names
+        reducer: Callable[[Any], Any] | None = cloudpickle.Pickler.dispatch_table.get(cls)
+        if reducer is None:
+            reducer = _reduce_error if _is_plain_error(cls) else _REDUCE
+        if len(self) >= _TYPES:
+            self.clear()  # some are of notebook cells that were run again and again
+        self[cls] = reducer
+        return reducer
+
+
+_TYPES: Final = 4096
+_REDUCE: Final = methodcaller("__reduce_ex__", 5)
+
+
+class _NamePickler(pickle.Pickler):
+    """Pickles classes and functions by their names, and refuses those that have none."""
+
+    dispatch_table = _Reducers()
+
+
+class _ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+    """Pickles classes and functions by value where the other side could not import them."""
 
     def reducer_override(self, value: Any) -> Any:
-        if isinstance(value, BaseException):
-            cls = type(value)
-            if (
-                type(cls.__reduce__) is MethodDescriptorType
-                and cls.__reduce_ex__ is object.__reduce_ex__
-            ):
-                reduced: Any = value.__reduce__()
-                attributes = reduced[2] if len(reduced) > 2 else None
-                state = object.__getstate__(value)
-                slots = state[1] if isinstance(state, tuple) else {}
-                return _rebuild, (cls, reduced[1], attributes, slots)
+        if isinstance(value, BaseException) and _is_plain_error(type(value)):
+            return _reduce_error(value)
         return super().reducer_override(value)
+
+
+def _is_plain_error(cls: type) -> bool:
+    """Whether it is a class of exceptions that does not say how to pickle them."""
+    return (
+        issubclass(cls, BaseException)
+        and type(cls.__reduce__) is MethodDescriptorType
+        and cls.__reduce_ex__ is object.__reduce_ex__
+    )
+
+
+def _reduce_error(error: BaseException) -> Any:
+    reduced: Any = error.__reduce__()
+    attributes = reduced[2] if len(reduced) > 2 else None
+    state = object.__getstate__(error)
+    slots = state[1] if isinstance(state, tuple) else {}
+    return _rebuild, (type(error), reduced[1], attributes, slots)
 
 
 def _rebuild(
@@ -117,17 +156,41 @@ def pack(value: object, *, in_band: bool = False) -> tuple[bytes, list[pickle.Pi
             buffers.append(buffer)
         return not large
 
-    try:
-        return _dumps(value, None if in_band else keep), buffers
-    except Exception as cause:
-        raise TypeError(
-            f"{type(value).__name__} cannot be sent to another process: {cause}"
-        ) from cause
+    callback = None if in_band else keep
+    data = _dumps_names(value, callback)
+    if data is None:
+        buffers.clear()
+        try:
+            data = _dumps_values(value, callback)
+        except Exception as cause:
+            raise TypeError(
+                f"{type(value).__name__} cannot be sent to another process: {cause}"
+            ) from cause
+    return data, buffers
 
 
-def _dumps(value: object, in_band: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes:
+def _dumps_names(
+    value: object, in_band: Callable[[pickle.PickleBuffer], bool] | None
+) -> bytes | None:
+    """Pickle with names for all classes and functions; None if something must go by value."""
+    if list_registry_pickle_by_value():
+        return None
     with io.BytesIO() as file:
-        _Pickler(file, 5, buffer_callback=in_band).dump(value)
+        try:
+            _NamePickler(file, 5, buffer_callback=in_band).dump(value)
+        except MemoryError:
+            raise
+        except Exception:  # a lambda, say; or its class refuses, and will again
+            return None
+        data = file.getvalue()
+    return None if _MAIN in data else data
+
+
+def _dumps_values(
+    value: object, in_band: Callable[[pickle.PickleBuffer], bool] | None = None
+) -> bytes:
+    with io.BytesIO() as file:
+        _ValuePickler(file, 5, buffer_callback=in_band).dump(value)
         return file.getvalue()
 
 
@@ -169,7 +232,7 @@ def pack_error(error: BaseException, object_id: bytes | None, *, remote: bool = 
     trace = "".join(traceback.format_exception(error)) if remote else ""
     carried: bytes | None
     try:
-        carried = _dumps(error)
+        carried, _ = pack(error, in_band=True)
     except Exception:  # an exception may hold a socket, a lock, anything
         carried = None
     cls = type(error)

@@ -5,6 +5,7 @@ import pickletools
 import sys
 import types
 
+import cloudpickle
 import pytest
 
 from runtime.client.instance import _pickle, importable
@@ -37,6 +38,21 @@ def test_classes_of_a_module_that_hosts_lack_travel_whole(module, monkeypatch):
     objects, entrypoint = pickle.loads(pickled)
     assert objects["Room"].help(None) == "helped"
     assert entrypoint is None
+
+
+def test_several_classes_of_a_module_that_hosts_lack_travel_together(module):
+    exec("class Hall(Room):\n    pass\n", module.__dict__)
+    objects, _ = pickle.loads(_pickle({"Room": module.Room, "Hall": module.Hall}, None))
+    assert issubclass(objects["Hall"], objects["Room"])
+
+
+def test_a_module_that_the_program_registered_to_travel_by_value_stays_so(module):
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        _pickle({"Room": module.Room}, None)
+        assert module.__name__ in cloudpickle.list_registry_pickle_by_value()
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
 
 
 def test_classes_that_hosts_can_import_travel_by_name():

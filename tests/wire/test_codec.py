@@ -4,8 +4,11 @@ import asyncio
 import dataclasses
 import datetime as dt
 import pickle
+import sys
 import threading
+from typing import NamedTuple
 
+import cloudpickle
 import numpy as np
 import pytest
 from hypothesis import given
@@ -49,6 +52,11 @@ arrays = st.builds(
 class Point:
     x: int
     y: list
+
+
+class Pair(NamedTuple):
+    first: object
+    second: object
 
 
 def there(value):
@@ -148,6 +156,60 @@ def test_classes_and_functions_of_the_caller_travel_by_value():
     assert pickle.loads(pack(local)[0]).double() == 6
     assert there(lambda x: x + 1)(1) == 2
     assert there(Point(1, [2])) == Point(1, [2])
+
+
+@pytest.fixture
+def main(monkeypatch):
+    """A class of `__main__`, which a host cannot import; returns how to forget it here."""
+    here = sys.modules["__main__"]
+    made = dataclasses.make_dataclass("Reading", ["at", "values"])
+    made.__module__ = "__main__"
+    monkeypatch.setattr(here, "Reading", made, raising=False)
+    return made, lambda: monkeypatch.delattr(here, "Reading")
+
+
+@pytest.mark.parametrize("wrap", [lambda r: r, lambda r: {"r": [r, r]}, type])
+def test_records_of_main_travel_by_value_wherever_they_are_in_it(main, wrap):
+    cls, forget = main
+    data, _ = pack(wrap(cls(1, [2])))
+    forget()
+    found = pickle.loads(data)
+    if isinstance(found, dict):
+        assert found["r"][0] is found["r"][1]
+        found = found["r"][0]
+    assert found == cls(1, [2]) or found is cls
+
+
+def test_records_of_modules_travel_by_name():
+    many = [Pair(n, [n]) for n in range(50)]
+    assert there(many) == many
+    assert len(pack(many)[0]) < 50 * 12 + 100
+
+
+def test_records_of_a_module_that_is_registered_to_travel_by_value_do():
+    module = sys.modules[__name__]
+    by_name = pack(Pair(1, 2))[0]
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        by_value = pack(Pair(1, 2))[0]
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
+    assert len(by_value) > len(by_name) + 200
+    assert tuple(pickle.loads(by_value)) == (1, 2)
+
+
+def test_what_goes_by_value_takes_its_buffers_along_once(main):
+    cls, _ = main
+    array = np.arange(OUT_OF_BAND, dtype=np.uint8)
+    data, buffers = pack([array, cls(1, array)])
+    assert len(buffers) == 1
+    assert pickle.loads(data, buffers=buffers)[1].values.sum() == array.sum()
+
+
+def test_exceptions_among_values_keep_their_state():
+    declined, refused = there([CardDeclined("1234", amount=5), {"why": Slotted(7)}])
+    assert (declined.card, declined.amount, str(declined)) == ("1234", 5, "card 1234 was declined")
+    assert refused["why"].code == 7
 
 
 @pytest.mark.parametrize(
