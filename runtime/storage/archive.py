@@ -56,8 +56,9 @@ def archive(
     """Add a segment of all that the log has and the history has not; None if there is nothing.
 
     The log must be durable. `times` has when the commits were made that end with a frame, in
-    milliseconds. Of those within GRAIN_MS the last one is kept, and those that `marks` has. Of commits that
-    `times` has not, each is kept, and it is known that they were made up to `latest`.
+    milliseconds. Of those within GRAIN_MS the last one is kept, and those that `marks` has, and the first
+    of all, before which there was nothing to go back to. Of commits that `times` has not, each is kept,
+    and it is known that they were made up to `latest`.
     """
     frames = frames_in_log(connection)
     if not frames:
@@ -76,6 +77,7 @@ def archive(
         frame
         for frame, following in zip(ends, [*ends[1:], 0], strict=True)
         if frame in marks
+        or (last is None and frame == ends[0])
         or not following
         or frame not in times
         or following not in times

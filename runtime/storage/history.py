@@ -14,14 +14,17 @@ from __future__ import annotations
 import os
 import zlib
 from contextlib import suppress
+from pathlib import Path
 from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
-    from pathlib import Path
 
-__all__ = ["Change", "Commit", "History", "Segment"]
+__all__ = ["NEW", "Change", "Commit", "History", "Segment"]
+
+NEW: Final = "-new"
+"""What is added to the name of a history: the one that is about to take its place."""
 
 _MAGIC: Final = b"RHI1"
 _HEAD: Final = Struct("<4sQ8sIIQQIIQ")
@@ -115,6 +118,8 @@ class History:
             os.pwrite(descriptor, head + _CHECK.pack(zlib.crc32(head)), at + length)
             os.pwrite(descriptor, head, start)
             self._sync(descriptor)
+            if not start:
+                self._sync_name()
         except BaseException:
             with suppress(OSError):
                 os.ftruncate(descriptor, start)
@@ -165,7 +170,7 @@ class History:
 
     def forget_before(self, start: int) -> None:
         """Drop all segments before the one that begins at `start`."""
-        new = self._path.with_name(f"{self._path.name}-new")
+        new = Path(f"{self._path}{NEW}")
         with self._path.open("rb") as old, open(new, "wb", opener=_private) as file:
             old.seek(start)
             while chunk := old.read(1 << 20):
@@ -173,14 +178,24 @@ class History:
             file.flush()
             self._sync(file.fileno())
         new.replace(self._path)
+        self._sync_name()
 
     def restart(self, segment: Segment) -> None:
         """Drop everything; segments are counted on after this one, which has no changes."""
-        new = self._path.with_name(f"{self._path.name}-new")
+        new = Path(f"{self._path}{NEW}")
         with suppress(FileNotFoundError):
             new.unlink()
         self._last = History(new, self._sync).append(segment, ())
         new.replace(self._path)
+        self._sync_name()
+
+    def _sync_name(self) -> None:
+        # A history that a power cut takes, or puts an older one in the place of, would have a gap.
+        directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
 
 
 def _private(path: str, flags: int) -> int:

@@ -14,11 +14,13 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
 import apsw
 
+from runtime.storage.history import NEW
 from runtime.storage.past import HISTORY, RESTORING, Past, bookmark, place_of
 from runtime.storage.sql_guard import Guard
 from runtime.storage.wal_file import WalFile
@@ -26,7 +28,6 @@ from workers.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
-    from pathlib import Path
 
     from runtime.config import Limits
     from runtime.config.settings import Durability
@@ -76,7 +77,7 @@ _ALARM: Final = 1
 _ORDER: Final = 2
 """The fact that is the bookmark to go back to when the object's next session begins."""
 _ERA: Final = 3
-"""The fact that tells this file from one of the same object that was deleted: bookmarks have it."""
+"""The fact that tells this file's history from others of the same object: bookmarks have it."""
 _DROP_FACT: Final = "DELETE FROM _cf_METADATA WHERE key = ?"
 
 TABLES: Final = """
@@ -94,9 +95,13 @@ _MEASURE: Final = (
 def remove_parts(path: Path) -> None:
     """Delete an object file that nobody has open, and all that belongs to it, if it is there."""
     # The log last: without its main file it means nothing, and the main file without it is old.
-    for part in (path, f"{path}{HISTORY}", f"{path}{RESTORING}", f"{path}-wal"):
+    for added in ("", HISTORY, f"{HISTORY}{NEW}", RESTORING, "-wal"):
         with suppress(FileNotFoundError):
-            os.unlink(part)  # noqa: PTH108  (one of them is a str)
+            os.unlink(f"{path}{added}")  # noqa: PTH108  (no Path is made)
+
+
+def _new_era() -> int:
+    return int.from_bytes(os.urandom(4), "big")
 
 
 def quoted(name: str) -> str:
@@ -131,6 +136,7 @@ class ObjectFile(WalFile):
         self._savepoints = 0
         self._days = limits.history_days
         self._past: Past | None = None
+        self._is_lost = False  # the history of what the file has, when it was opened
         self._archive_at = self.CHECKPOINT_PAGES
         super().__init__(path, durability=durability, fdatasync=fdatasync, vfs=vfs)
 
@@ -140,17 +146,21 @@ class ObjectFile(WalFile):
             self._past = Past(self.path, connection, self._days, self._fdatasync)
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             try:
+                self._is_lost = self._past.is_lost
                 self._past.record()
             except OSError as cause:
                 raise StorageError(
                     f"{self.KIND} {self.path} cannot be opened: its history cannot be written: {cause}"
                 ) from cause
+        else:
+            # One that is not gone on with has a gap, over which nothing goes back.
+            Path(f"{self.path}{HISTORY}").unlink(missing_ok=True)
         super()._bring_in(connection)
 
     def _bring_in_log(self, mode: str) -> None:
         busy, _, _ = self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()[0]
         if self._past is not None and not busy:
-            self._past.frames = 0
+            self._past.brought_in()
             self._archive_at = self.CHECKPOINT_PAGES
 
     def _closing(self) -> None:
@@ -168,6 +178,9 @@ class ObjectFile(WalFile):
     def _opened(self, connection: apsw.Connection, version: int) -> None:
         if version > 0:  # a new one has no tables before it is the entries' home
             self._migrate(connection, version)
+            if self._is_lost:
+                connection.execute(_SET_FACT, (_ERA, _new_era())).fetchall()
+                self._is_lost = False
         self._guard.keep(connection)
         self.is_home = version > 0
 
@@ -236,7 +249,7 @@ class ObjectFile(WalFile):
             self._cursor.execute("BEGIN IMMEDIATE; " + self._migration(0))
             self._cursor.executemany(_PUT, entries)
             self._cursor.execute(_SET_FACT, (_ALARM, alarm))
-            self._cursor.execute(_SET_FACT, (_ERA, int.from_bytes(os.urandom(4), "big")))
+            self._cursor.execute(_SET_FACT, (_ERA, _new_era()))
         except BaseException as cause:
             self._roll_back()
             if not isinstance(cause, apsw.Error):
@@ -371,11 +384,12 @@ class ObjectFile(WalFile):
         text = self._fact(_ORDER)
         if text is None:
             return
-        alarm = self.alarm
+        alarm, era = self.alarm, self._era()
 
         def amend(copy: apsw.Connection) -> None:
             copy.execute(_DROP_FACT, (_ORDER,))
             copy.execute(_SET_FACT, (_ALARM, alarm))
+            copy.execute(_SET_FACT, (_ERA, era))
 
         self.drop_cursors()
         try:

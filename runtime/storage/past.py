@@ -74,6 +74,8 @@ class Past:
         """The frames of the log that bookmarks have."""
         self.frames = 0
         """How many the log has: as the last commit left it, 0 once it was brought in."""
+        self._archived = 0
+        """How many of them the newest segment has."""
         connection.set_wal_hook(self._committed)
 
     def _committed(self, _connection: apsw.Connection, _name: str, frames: int) -> int:
@@ -82,6 +84,22 @@ class Past:
         return apsw.SQLITE_OK
 
     # --- recording -------------------------------------------------------------------------------
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether there is no history of what the main file has. To be asked before `record`.
+
+        It was copied, or kept none before; bookmarks that it gave mean nothing from then on.
+        """
+        # An empty database has one page, and a new one gets its tables by the log.
+        if self._history.size:
+            return False
+        page_bytes: int = self._connection.execute("PRAGMA page_size").get
+        return self._path.stat().st_size > page_bytes
+
+    def brought_in(self) -> None:
+        """Take note that the log begins anew."""
+        self.frames = self._archived = 0
 
     def record(self) -> None:
         """Archive what the log has. To be called before each checkpoint."""
@@ -99,6 +117,7 @@ class Past:
             times, marks = self._times, self._marks
             if archive(self._connection, self._history, main_bytes, times, marks, latest):
                 self._prune(main_bytes)
+        self._archived = frames
         self._times.clear()
         self._marks.clear()
 
@@ -126,11 +145,16 @@ class Past:
         self._history.restart(
             Segment(number, salts, frames + 1, frames, now, now, page_bytes, pages)
         )
+        self._archived = frames
+        self._times.clear()
+        self._marks.clear()
 
     # --- bookmarks -------------------------------------------------------------------------------
 
     def now(self) -> Place:
         """Return the place after the last commit."""
+        if 0 < self.frames == self._archived:  # the log may begin anew, and count from 1
+            return Place(self._present() - 1, self.frames)
         self._marks.add(self.frames)
         return Place(self._present(), self.frames)
 
@@ -153,7 +177,7 @@ class Past:
                 break
             oldest = segment.begun
             if segment.begun <= ms:
-                frame = segment.first
+                frame = segment.first - 1  # the segment before, if its commits were not told apart
                 for event in self._history.events(segment, start):
                     if isinstance(event, Commit) and event.time <= ms:
                         frame = event.frame
@@ -174,7 +198,8 @@ class Past:
             return
         for segment, _ in self._history.segments():
             if segment.number == place.segment and place.frame <= segment.last:
-                if segment.first <= segment.last and (segment.number > 1 or place.frame):
+                empty = segment.first > segment.last  # what `end` leaves
+                if place.frame == segment.last if empty else place > (1, 0):
                     return
                 break
         raise ValueError(
@@ -187,7 +212,8 @@ class Past:
     def go_back(self, place: Place, amend: Callable[[apsw.Connection], None]) -> None:
         """Make the file what it was at a place, in one commit. `amend` changes the copy before.
 
-        The log must be archived and checkpointed, and no transaction open.
+        The log must be archived and checkpointed, and no transaction open. Raises ValueError, and
+        changes nothing, when the history does not give a whole database.
         """
         self.check(place)
         if self.frames:
@@ -196,8 +222,16 @@ class Past:
         try:
             self._put_together(place, copy_path)
             with closing(apsw.Connection(str(copy_path))) as copy:
-                copy.execute("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF").fetchall()
-                amend(copy)
+                try:
+                    copy.execute(
+                        "PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF"
+                    ).fetchall()
+                    amend(copy)
+                    found = copy.execute("PRAGMA integrity_check(1)").get
+                except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError) as error:
+                    found = str(error)
+                if found != "ok":
+                    raise ValueError(f"its history is damaged: {found}")
                 with self._connection.backup("main", copy, "main") as backup:
                     backup.step(-1)
         finally:

@@ -273,3 +273,129 @@ async def test_the_key_value_backend_has_none(storage, tmp_path):
     ):
         with pytest.raises(RuntimeError, match=r"back-end does not implement point-in-time"):
             await call
+
+
+async def test_no_time_is_before_an_objects_first_commit(sqlite, commit, marked, again):
+    now = [1000.0]
+    sqlite.database()._past._clock = lambda: now[0]
+    await sqlite.put("n", 0)
+    commit(sqlite)
+    now[0] = 1000.05  # too close to tell commits apart
+    await sqlite.put("n", 1)
+    commit(sqlite)
+    sqlite.database()._checkpoint("RESTART")
+    place = await sqlite.getBookmarkForTime(1_000_020)
+    await sqlite.onNextSessionRestoreBookmark(place)
+    commit(sqlite)
+    assert await again().get("n") == 0
+
+
+async def test_bookmarks_keep_their_order_and_meaning_when_a_checkpoint_fails(
+    sqlite, commit, marked, again, monkeypatch
+):
+    file = sqlite.database()
+
+    def failing(_mode):
+        raise OSError(5, "Input/output error")
+
+    await marked(1)
+    monkeypatch.setattr(file, "_bring_in_log", failing)
+    file._checkpoint("RESTART")
+    between = await marked(1.5)
+    file._checkpoint("RESTART")
+    first = await sqlite.getCurrentBookmark()
+    monkeypatch.undo()
+    file._checkpoint("RESTART")
+    marks = [between, first, *[await marked(number) for number in range(2, 12)]]
+    assert marks == sorted(marks)
+    await sqlite.onNextSessionRestoreBookmark(first)
+    commit(sqlite)
+    assert await again().get("n") == 1.5
+
+
+@pytest.fixture
+def reopen(tmp_path, open_storage, object_files, sqlite):
+    """Close the object's file, and return its storage in a house that keeps so many days."""
+    opened = [object_files]
+
+    def reopen_(days=30):
+        opened[-1].close()
+        opened.append(ObjectFiles(tmp_path / "objects", "relaxed", Limits(history_days=days)))
+        return open_storage(sqlite.file, files=opened[-1])
+
+    yield reopen_
+    opened[-1].close()
+
+
+async def test_a_history_that_was_not_gone_on_with_is_over(
+    sqlite, commit, marked, reopen, tmp_path
+):
+    first = await marked(1)
+    silent = reopen(days=0)
+    await silent.put("n", 2)
+    commit(silent)
+    later = reopen()
+    for number in range(3, 20):
+        await later.put("n", number)
+        commit(later)
+    with pytest.raises(ValueError, match="not of this object, or of a time before"):
+        await later.onNextSessionRestoreBookmark(first)
+    last = await later.getCurrentBookmark()
+    await later.put("n", 20)
+    await later.onNextSessionRestoreBookmark(last)
+    commit(later)
+    assert await reopen().get("n") == 19
+
+
+async def test_a_copy_without_its_history_takes_no_older_bookmark(
+    sqlite, commit, marked, reopen, tmp_path
+):
+    first = await marked(1)
+    reopen()
+    (history,) = tmp_path.glob("objects/*/*-history")
+    history.unlink()
+    copied = reopen()
+    for number in range(2, 20):
+        await copied.put("n", number)
+        commit(copied)
+    with pytest.raises(ValueError, match="not of this object, or of a time before"):
+        await copied.onNextSessionRestoreBookmark(first)
+    commit(copied)
+
+
+async def test_a_damaged_history_leaves_the_object_as_it_is(
+    sqlite, commit, marked, reopen, tmp_path, caplog
+):
+    first = await marked(1)
+    for number in range(2, 9):
+        await sqlite.put("big", os.urandom(20_000))
+        await marked(number)
+    later = reopen()
+    await later.onNextSessionRestoreBookmark(first)
+    commit(later)
+    (path,) = tmp_path.glob("objects/*/*-history")
+    history = later.database()._past._history
+    (segment, start), *_ = history.segments()
+    events = list(history.events(segment, start))
+    spoilt = [
+        event._replace(delta=event.delta ^ 0xFF << 20) if hasattr(event, "delta") else event
+        for event in events
+    ]
+    path.unlink()
+    history._last = None
+    history.append(segment, spoilt)
+    following = reopen()
+    assert await following.get("n") == 8
+    assert "its history is damaged" in caplog.text
+    commit(following)
+    assert await reopen().get("n") == 8
+
+
+async def test_a_deleted_object_leaves_nothing_behind(sqlite, commit, marked, tmp_path):
+    await marked(1)
+    path = sqlite.database().path
+    for added in ("-history-new", "-restoring"):  # as a kill leaves them
+        path.with_name(path.name + added).touch()
+    await sqlite.deleteAll()
+    commit(sqlite)
+    assert list(tmp_path.glob("objects/*/*")) == []
