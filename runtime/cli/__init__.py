@@ -19,6 +19,7 @@ _COMMANDS = {
     "dev": "run",
     "serve": "run",
     "status": "status",
+    "reload": "reload",
     "migrate": "migrate",
     "objects": "objects",
     "kv": "kv",

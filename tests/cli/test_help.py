@@ -23,7 +23,7 @@ ALL = dict(commands(roost))
 def test_the_commands_are_all_there():
     leaves = {" ".join(path) for path, it in ALL.items() if not isinstance(it, click.Group)}
     assert leaves == {
-        "init", "dev", "serve", "status", "migrate", "objects list", "objects show",
+        "init", "dev", "serve", "status", "reload", "migrate", "objects list", "objects show",
         "objects export", "objects delete", "kv key put", "kv key get",
         "kv key list", "kv key delete", "kv bulk put", "kv bulk get", "kv export", "kv import", "kv namespace list",
         "kv namespace create", "kv namespace rename", "kv namespace delete", "kv check", "map",
