@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from examples.delays.model import Summary
     from runtime import HostStatus
 
-BATCH: Final = 64
+BATCH: Final = 256
 """Flights in one call."""
 
 IN_FLIGHT: Final = 512
