@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import resource
@@ -28,7 +29,7 @@ from runtime.gateway.access_log import AccessLog
 from runtime.gateway.app import build_app
 from runtime.gateway.protocol import Protocol
 from runtime.gateway.sockets import Sockets
-from runtime.host.process import ignore_terminal
+from runtime.host.process import COLLECT_AT, ignore_terminal
 from runtime.roster import Roster
 from runtime.wire.caller import Caller, identity_of
 from runtime.wire.sockets import Census, census_path
@@ -114,6 +115,8 @@ async def _main(gateway: Gateway, connection: socket.socket) -> None:
             timeout_graceful_shutdown=max(1, int(gateway.grace_s)),
         )
     )
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AT)
     connection.setblocking(False)
 
     def hear() -> None:

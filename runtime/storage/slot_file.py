@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["DueAlarm", "ObjectRecord", "SlotFile"]
 
+MOST_KNOWN: Final = 10_000
+"""Ids that are kept in mind of a new file, 1 MB of them."""
+
 CHECKPOINT_PAGES: Final = 4000
 """The log is checkpointed when it has so many pages (of 4 KiB), so that it stays near 16 MiB.
 
@@ -172,12 +175,20 @@ class SlotFile(WalFile):
 
     def _opened(self, connection: apsw.Connection, version: int) -> None:
         self._migrate(connection, version)
+        self._all: set[bytes] | None = None if version else set()
+        """The ids of all objects of which a new file has anything; None when they are not known.
+
+        A query for what is not there takes 50 µs, with the caches that the script has filled: a third
+        of what a new object costs.
+        """
 
     # --- reading ---------------------------------------------------------------------------------
 
     def read(self, object_id: bytes, key: bytes) -> bytes | None:
         """Return the value of a key of an object, or None when it has none."""
         self._sound()
+        if self._all is not None and object_id not in self._all:
+            return None
         try:
             value: bytes | None = self._cursor.execute(_READ, (object_id, key)).get
         except apsw.Error as cause:
@@ -195,6 +206,8 @@ class SlotFile(WalFile):
     def records(self, object_id: bytes) -> list[tuple[bytes, bytes]]:
         """Return the records of an object, in key order."""
         self._sound()
+        if self._all is not None and object_id not in self._all:
+            return []
         try:
             rows: Any = self._cursor.execute(_RECORDS, (object_id,))
             found: list[tuple[bytes, bytes]] = rows.fetchall()
@@ -291,6 +304,11 @@ class SlotFile(WalFile):
         """
         self._sound()
         cursor = self._cursor
+        changes = [*changes]
+        if self._all is not None:
+            self._all.update([change.object_id for change in changes])
+            if len(self._all) > MOST_KNOWN:
+                self._all = None
         try:
             statements = _statements(changes, self._clock())
             cursor.execute("BEGIN IMMEDIATE")
@@ -332,6 +350,7 @@ class SlotFile(WalFile):
         """Checkpoint and close the file, and give up its ownership. May be called again."""
         if self._owned < 0:
             return
+        self._all = None
         try:
             super().close()
         finally:
