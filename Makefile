@@ -41,6 +41,7 @@ bench: .venv/.rivals
 .venv/.rivals: .venv/.installed
 	@echo "installing the rivals (once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@if command -v npm >/dev/null; then npm install --silent --prefix .venv/rivals miniflare; fi
 	@touch $@
 
 docs: setup
