@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from runtime.kv.bytes_disk import BINARY, RAW
 from runtime.kv.durable import DiskTier
-from runtime.kv.value_file import FOLDER, NAME, remove_orphan
+from runtime.kv.value_file import FOLDER, NAME, no_new_files, remove_orphan
 from runtime.kv.write_lock import write_lock
 from workers.errors import KVError
 
@@ -152,11 +152,19 @@ class _Check:
             self._say(why, partial(self._store.remove, key))
 
     def _orphans(self) -> None:
-        for file in list((self._directory / FOLDER).iterdir()):
-            name = f"{FOLDER}/{file.name}"
-            if remove_orphan(self._directory, name, self._is_named, keep=not self._repair):
-                text = f"{name} is left of a write that was interrupted"
-                self._found.problems.append(Problem(text, self._repair))
+        names = [f"{FOLDER}/{file.name}" for file in (self._directory / FOLDER).iterdir()]
+        suspects = [name for name in names if self._is_orphan(name, keep=True)]
+        if not suspects:
+            return
+        # A commit was perhaps about to remove it, or its writer to lock it.
+        with write_lock(self._directory / "write.lock"), no_new_files(self._directory):
+            for name in suspects:
+                if self._is_orphan(name, keep=not self._repair):
+                    text = f"{name} is left of a write that was interrupted"
+                    self._found.problems.append(Problem(text, self._repair))
+
+    def _is_orphan(self, name: str, *, keep: bool) -> bool:
+        return remove_orphan(self._directory, name, self._is_named, keep=keep)
 
     def _is_named(self, name: str) -> bool:
         return bool(self._select(_IS_NAMED, (name,)))

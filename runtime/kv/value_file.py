@@ -5,6 +5,9 @@ holds a kernel lock on it, which dies with the writer: a file that no row names 
 locked is what a crash left behind, and `remove_orphan` takes it away at any time, with no clock and
 without keeping writers out. Looking at the rows after the lock was taken is what makes that safe: a
 writer lets go of its file only when the row is committed.
+
+Who must tell a crash's files from those of writers that are alive holds the write lock, under which
+replaced files are removed, and `no_new_files`, under which none exists that is not locked yet.
 """
 
 from __future__ import annotations
@@ -19,9 +22,11 @@ from typing import TYPE_CHECKING
 
 from runtime.directories import sync_directory
 from runtime.kv.forks import close_in_children, closed
+from runtime.kv.write_lock import write_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -30,6 +35,8 @@ FOLDER = "values"
 
 NAME = re.compile(r"values/[0-9a-f]{32}\.val")
 
+_MAKING = "making.lock"
+
 
 class ValueFile:
     """A new value's file while it is written; `name` is within the namespace's directory."""
@@ -37,17 +44,21 @@ class ValueFile:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self.size = 0
-        while True:
-            self.name = f"{FOLDER}/{secrets.token_hex(16)}.val"
-            self._descriptor = os.open(
-                directory / self.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
-            )
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.fstat(self._descriptor).st_nlink:
-                    close_in_children(self._descriptor)
-                    return
-            os.close(self._descriptor)  # taken for an orphan before it was locked
+        with write_lock(directory / _MAKING, shared=True):
+            while not self._made():
+                pass
+
+    def _made(self) -> bool:
+        self.name = f"{FOLDER}/{secrets.token_hex(16)}.val"
+        self._descriptor = os.open(
+            self._directory / self.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
+        )
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        if os.fstat(self._descriptor).st_nlink:
+            close_in_children(self._descriptor)
+            return True
+        os.close(self._descriptor)  # taken for an orphan before it was locked
+        return False
 
     def write(self, piece: ReadableBuffer) -> None:
         """Append to the value. Raises OSError."""
@@ -93,6 +104,11 @@ class StoredFile(io.RawIOBase):
         if not self.closed:
             os.close(self._descriptor)
         super().close()
+
+
+def no_new_files(directory: Path) -> AbstractContextManager[None]:
+    """Wait until every new file is locked by its writer, and let none be made meanwhile."""
+    return write_lock(directory / _MAKING)
 
 
 def remove(directory: Path, name: str) -> None:

@@ -21,15 +21,17 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def write_lock(path: Path, *, wait: bool = True) -> Iterator[None]:
+def write_lock(path: Path, *, wait: bool = True, shared: bool = False) -> Iterator[None]:
     """Hold the lock that the file at `path` stands for; waits for it as long as it takes.
 
-    Not if it shall not `wait`: raises BlockingIOError then.
+    Not if it shall not `wait`: raises BlockingIOError then. A `shared` lock keeps out only who wants it
+    for himself.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     close_in_children(descriptor)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)
         yield
     finally:
         closed(descriptor)

@@ -1,13 +1,16 @@
 """What is wrong with a namespace is found, also while it is in use, and repaired where that loses nothing."""
 
+import fcntl
 import os
 import sqlite3
+import threading
 from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 
-from runtime.kv import SyncKVNamespace, check
-from runtime.kv.bytes_disk import FILE_BYTES
+from runtime.kv import SyncKVNamespace, check, value_file
+from runtime.kv.bytes_disk import FILE_BYTES, BytesDisk
 
 LARGE = b"x" * FILE_BYTES
 
@@ -61,6 +64,41 @@ def test_a_file_left_by_a_killed_writer_is_found_and_one_being_written_is_not(
     assert not left.exists()
     assert (directory / being_written.name).exists()
     being_written.discard()
+
+
+@pytest.mark.parametrize("moment", ["made", "replaced"])
+def test_a_file_between_two_steps_of_its_writer_is_nothing_wrong(
+    filled, store, monkeypatch, moment
+):
+    reached, looked = threading.Event(), threading.Event()
+    checker = threading.get_ident()
+    locked, removed = fcntl.flock, BytesDisk.remove
+
+    def until_looked_at():
+        reached.set()
+        assert looked.wait(10)
+
+    def flock(descriptor, kind):
+        if threading.get_ident() == checker:
+            looked.set()
+        elif moment == "made" and not reached.is_set():
+            until_looked_at()
+        locked(descriptor, kind)
+
+    def remove(*arguments):
+        if moment == "replaced":
+            until_looked_at()
+        removed(*arguments)
+
+    monkeypatch.setattr(value_file, "fcntl", SimpleNamespace(**{**vars(fcntl), "flock": flock}))
+    monkeypatch.setattr(BytesDisk, "remove", remove)
+    writer = threading.Thread(target=filled.put, args=("large", b"y" * FILE_BYTES))
+    writer.start()
+    assert reached.wait(10)
+    found = check(store)
+    writer.join()
+    assert (looked.is_set(), found.problems) == (True, [])
+    assert check(store).problems == []
 
 
 @pytest.mark.parametrize("damage", ["gone", "short"])
