@@ -156,6 +156,8 @@ class ObjectFile(WalFile):
             # One that is not gone on with has a gap, over which nothing goes back.
             Path(f"{self.path}{HISTORY}").unlink(missing_ok=True)
         super()._bring_in(connection)
+        if self._past is not None:
+            self._past.brought_in()
 
     def _bring_in_log(self, mode: str) -> None:
         busy, _, _ = self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()[0]

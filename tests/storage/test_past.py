@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 from datetime import UTC, datetime
 
@@ -311,6 +312,21 @@ async def test_bookmarks_keep_their_order_and_meaning_when_a_checkpoint_fails(
     await sqlite.onNextSessionRestoreBookmark(first)
     commit(sqlite)
     assert await again().get("n") == 1.5
+
+
+async def test_bookmarks_go_on_in_their_order_after_a_kill(
+    sqlite, commit, marked, open_storage, object_files, tmp_path
+):
+    marks = [await marked(number) for number in range(3)]
+    shutil.copytree(tmp_path / "objects", tmp_path / "killed")  # the log is not brought in
+    files = ObjectFiles(tmp_path / "killed", "relaxed", Limits())
+    following = open_storage(sqlite.file, files=files)
+    for number in range(20):
+        await following.put("n", number)
+        commit(following)
+        marks.append(await following.getCurrentBookmark())
+    assert marks == sorted(set(marks))
+    files.close()
 
 
 @pytest.fixture
