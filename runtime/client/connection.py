@@ -10,14 +10,13 @@ import pickle
 import secrets
 from typing import TYPE_CHECKING, Any
 
-import zmq
-
 from runtime import control
 from runtime.bindings import Bindings
 from runtime.client.instance import config_of
 from runtime.directories import remove_run, run_directory, shelf_directory
 from runtime.roster import Roster
 from runtime.wire.caller import Caller, identity_of
+from runtime.wire.context import open_context
 from runtime.wire.shelf import KEPT_SECONDS, Shelf
 from workers.errors import RuntimeClosed, ScriptError
 
@@ -38,7 +37,7 @@ class Connection:
     def __init__(self, instance: Instance, loop: asyncio.AbstractEventLoop, name: bytes) -> None:
         data = instance.data
         self.run: Path = run_directory(data)
-        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.context = open_context()
         self.roster = Roster.open(self.run / "roster")
         self.shelf = Shelf(shelf_directory(self.run), name.decode())
         self.caller = Caller(loop, self.roster, self.run, self.context, name, shelf=self.shelf)

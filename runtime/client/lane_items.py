@@ -76,7 +76,7 @@ class LaneItems:
     def _leave(self, socket: zmq.Socket[bytes]) -> None:
         self._socket = None
         socket.send(encode([(m.LEAVE,)]))
-        socket.close(linger=200)
+        socket.close()
 
     def close(self) -> None:
         """End the generator, and give the connection up."""

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Literal
 
 import uvicorn
 import uvloop
-import zmq
 
 from runtime import control
 from runtime.config.sockets import SocketLimits
@@ -32,6 +31,7 @@ from runtime.gateway.sockets import Sockets
 from runtime.host.process import COLLECT_AT, ignore_terminal
 from runtime.roster import Roster
 from runtime.wire.caller import Caller, identity_of
+from runtime.wire.context import open_context
 from runtime.wire.sockets import Census, census_path
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def run_gateway(gateway: Gateway, connection: socket.socket, supervisor: int) ->
 async def _main(gateway: Gateway, connection: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     run = gateway.directories.run
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    context = open_context()
     name = identity_of("g", gateway.number, secrets.token_bytes(8))
     caller = Caller(loop, Roster.open(gateway.directories.roster), run, context, name)
 

@@ -29,8 +29,9 @@ from runtime.host.slots import Slots
 from runtime.host.sockets import HostSockets
 from runtime.host.tending import Tending
 from runtime.host.turns import Stage
+from runtime.roster import State
 from runtime.wire import messages as m
-from runtime.wire.caller import LANE
+from runtime.wire.caller import LANE, number_in
 from runtime.wire.codec import decode, pack, pack_error, unpack
 from runtime.wire.link import Reply, describe
 from workers.current import current_event
@@ -519,10 +520,18 @@ class Host:
         )
 
     def say_goodbye(self) -> None:
-        """Tell all callers that nothing more will come."""
-        for channel in self._channels.values():
-            channel.post((m.GOODBYE,))
+        """Tell all callers that nothing more will come.
+
+        Not peers that are leaving as well, since nothing of theirs is under way: one may have ended by
+        now, and what is sent to it would keep this host from ending.
+        """
+        for identity, channel in self._channels.items():
+            if not channel.is_peer or self._stays(identity):
+                channel.post((m.GOODBYE,))
         self.flush()
+
+    def _stays(self, peer: bytes) -> bool:
+        return self._roster.identity(number_in(peer)).state == State.UP
 
     async def close(self) -> None:
         """Close the storage, when all events have ended."""

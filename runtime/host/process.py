@@ -20,7 +20,6 @@ import traceback
 from typing import TYPE_CHECKING
 
 import uvloop
-import zmq
 
 from runtime import control
 from runtime.bindings import Bindings, Env
@@ -28,6 +27,7 @@ from runtime.host.host import Host
 from runtime.host.script import load_script
 from runtime.roster import Roster, endpoint
 from runtime.wire.caller import Caller, identity_of
+from runtime.wire.context import open_context
 from runtime.wire.listener import Listener, bind
 from runtime.wire.shelf import Shelf
 from workers.current import set_default_env
@@ -87,7 +87,7 @@ async def _main(
     connection: socket.socket,
 ) -> int:
     loop = asyncio.get_running_loop()
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    context = open_context()
     roster = Roster.open(directories.roster)
     name = identity_of("h", number, secrets.token_bytes(8))
     shelf = Shelf(directories.shelf, name.decode())

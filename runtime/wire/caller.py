@@ -119,7 +119,7 @@ class Dialer:
         if self._socket is None:
             return
         self._loop.remove_reader(self._handle)
-        self._socket.close(linger=0 if self.goodbye else 200)
+        self._socket.close(linger=0 if self.goodbye else None)
         self._socket = None
 
 
@@ -366,3 +366,8 @@ def _load(link: Link) -> tuple[bool, int]:
 def identity_of(kind: str, number: int, random: bytes) -> bytes:
     """Return the name of a connecting process: what it is, its number, and random bytes."""
     return f"{kind}{number}-{random.hex()}".encode()
+
+
+def number_in(identity: bytes) -> int:
+    """Return the number of a process in its name."""
+    return int(identity[1:].partition(b"-")[0])

@@ -126,7 +126,8 @@ async def test_a_leaving_host_refuses_callers_and_serves_peers(outside):
 
 
 async def test_a_host_that_leaves_says_goodbye_to_all_after_its_last_answers(outside):
-    peer = outside.connect(b"h1-peer")
+    peer = outside.connect(b"h0-peer")
+    outside.host._roster.set_identity(0, Identity(1, 1, State.UP, End.DIED))
     room = outside.rooms.getByName("a")
     last = [room.add(1), peer.call(room._target, "add", (2,), {})]
     assert await soon(asyncio.gather(*last)) == [1, 2]
@@ -137,6 +138,21 @@ async def test_a_host_that_leaves_says_goodbye_to_all_after_its_last_answers(out
     outside.host.say_goodbye()
     await until(lambda: all(caller._dialers[0].goodbye for caller in outside.callers))
     assert not late.done()
+
+
+async def test_a_host_says_no_goodbye_to_peers_that_are_leaving_too(outside):
+    peer = outside.connect(b"h0-peer")
+    room = outside.rooms.getByName("a")
+    assert await soon(asyncio.gather(room.add(1), peer.call(room._target, "add", (2,), {}))) == [
+        1,
+        2,
+    ]
+    outside.host._roster.set_identity(0, Identity(1, 1, State.LEAVING, End.DIED))
+    outside.host.leaving = True
+    await outside.host.close()
+    outside.host.say_goodbye()
+    await until(lambda: outside.caller._dialers[0].goodbye)
+    assert not peer._dialers[0].goodbye
 
 
 async def test_a_caller_of_another_version_gets_an_error_for_each_of_its_calls(outside):

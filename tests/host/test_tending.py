@@ -6,7 +6,7 @@ import sqlite3
 import pytest
 
 from runtime.storage import wal_file
-from tests.stepping import settle, soon
+from tests.stepping import settle, soon, until
 from workers import DurableObject
 from workers.errors import ObjectReset, StorageError
 
@@ -126,8 +126,7 @@ async def test_a_backup_whose_command_is_gone_ends(room, tmp_path, monkeypatch):
     await settle()
     assert not room.host.idle
     backup.cancel()
-    await settle()
-    assert room.host.idle
+    await until(lambda: room.host.idle)
     assert await soon(room.tend("backup", str(tmp_path / "second"))) == 1
     assert room.activation(room.stub).storage._home().resting
     with pytest.raises(StorageError, match="File exists"):  # nothing is written over
