@@ -74,6 +74,8 @@ class Alarms:
         self._channel = Channel(host, self, is_peer=True)
         self._calls: dict[int, _Ringing] = {}
         self._busy: set[bytes] = set()
+        self._missed: set[bytes] = set()
+        """Of those whose alarm() runs, the ones whose next alarm was due meanwhile."""
         self._number = 0
         self._timer: asyncio.TimerHandle | None = None
         self._armed = 0
@@ -114,7 +116,9 @@ class Alarms:
             try:
                 while self._may_ring and (object_id := heap.pop(now)) is not None:
                     heap.set(object_id, now + LOOK_AGAIN_MS, anyway=True)
-                    if object_id not in self._busy:
+                    if object_id in self._busy:
+                        self._missed.add(object_id)
+                    else:
                         self._ring(slot, object_id, now)
             except StorageError as error:
                 _log.error("the alarms of slot %d cannot be read: %s", slot, error)
@@ -173,6 +177,9 @@ class Alarms:
                 self._ended(ringing, error)
             except RoostError as failure:  # it is looked at again in a while
                 _log.error("the alarm of %s: %s", ringing.object_id.hex(), failure)
+            if ringing.object_id in self._missed:
+                self._missed.discard(ringing.object_id)
+                self._heaps[ringing.slot].set(ringing.object_id, self._now(), anyway=True)
         if batch:
             self._host.loop.call_soon(self.wake)
 

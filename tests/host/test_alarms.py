@@ -1,0 +1,43 @@
+"""What rings when, where several alarms and calls of alarm() meet."""
+
+import asyncio
+
+import pytest
+
+from tests.stepping import soon
+from workers import DurableObject
+
+
+class Bell(DurableObject):
+    """Sets its next alarm in alarm(), which does not end before it is let go."""
+
+    def __init__(self, ctx, env):
+        super().__init__(ctx, env)
+        self.begun, self.let_go, self.rang_again = (asyncio.Event() for _ in range(3))
+
+    async def set(self):
+        await self.ctx.storage.setAlarm(1)
+
+    async def alarm(self):
+        if self.begun.is_set():
+            self.rang_again.set()
+            return
+        await self.set()
+        await self.ctx.storage.sync()
+        self.begun.set()
+        await self.let_go.wait()
+
+
+@pytest.mark.parametrize("sql", [False, True])
+async def test_an_alarm_that_is_due_while_alarm_runs_rings_when_it_ends(house, sql):
+    h = await house(BELLS=Bell, kv_classes=[] if sql else ["Bell"])
+    stub, later = h.env.BELLS.getByName("a"), h.env.BELLS.getByName("b")
+    await stub.set()
+    bell = h.activation(stub).instance
+    await soon(bell.begun.wait())
+    await later.set()
+    await soon(h.activation(later).instance.begun.wait())  # so the first one's was looked at
+    assert not bell.rang_again.is_set()
+    bell.let_go.set()
+    await soon(bell.rang_again.wait())
+    h.activation(later).instance.let_go.set()
