@@ -106,5 +106,5 @@ def test_importing_workers_loads_nothing_of_the_engine(tmp_path):
         check=True,
         timeout=60,
     ).stdout.split()
-    engine = {"runtime", "zmq", "uvloop", "uvicorn", "apsw", "diskcache", "cloudpickle", "click"}
+    engine = {"runtime", "zmq", "uvloop", "httptools", "apsw", "diskcache", "cloudpickle", "click"}
     assert not engine & {name.split(".")[0] for name in loaded}

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -59,10 +60,11 @@ def run(*, quick: bool = False) -> Report:
     turns, seconds = (1, 1) if quick else (3, 3)
     skipped = []
     with ExitStack() as stack:
-        servers = {
-            "Roost": stack.enter_context(roost()),
-            "bare uvicorn": stack.enter_context(python("benchmarks.http.bare")),
-        }
+        servers = {"Roost": stack.enter_context(roost())}
+        if find_spec("uvicorn") is None:
+            skipped.append("bare uvicorn: not installed (pip install -e .[bench])")
+        else:
+            servers["bare uvicorn"] = stack.enter_context(python("benchmarks.http.bare"))
         if shutil.which("node") is None or not (MODULES / "node_modules" / "miniflare").exists():
             skipped.append("miniflare: node or the npm package miniflare is missing (make bench)")
         else:

@@ -173,8 +173,6 @@ def _log_at(level: str) -> None:
     """Log to the error stream: Roost's events, what the script logs, and what libraries warn of."""
     logging.basicConfig(level=level.upper(), format="%(message)s", stream=sys.stderr, force=True)
     if level != "debug":
-        # uvicorn warns, without a fact, of each request that is no HTTP; it is answered, that is all.
-        logging.getLogger("uvicorn").setLevel(logging.ERROR)
         logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 

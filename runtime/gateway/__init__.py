@@ -1,10 +1,6 @@
-"""The gateway: HTTP from the outside, calls to the inside.
-
-`build_app` makes the ASGI application, `Protocol` is what uvicorn should run it under.
-"""
+"""The gateway: HTTP from the outside, calls to the inside."""
 
 from runtime.gateway.access_log import AccessLog
-from runtime.gateway.app import build_app
-from runtime.gateway.protocol import Protocol
+from runtime.gateway.server import Server
 
-__all__ = ["AccessLog", "Protocol", "build_app"]
+__all__ = ["AccessLog", "Server"]

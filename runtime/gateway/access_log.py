@@ -20,7 +20,7 @@ _COLOURS = {2: "\x1b[32m", 3: "\x1b[36m", 4: "\x1b[33m", 5: "\x1b[31m"}
 
 
 class AccessLog:
-    """Writes requests to a text stream; the instance is what `build_app` calls.
+    """Writes requests to a text stream; the instance is what a `Server` calls.
 
     `quiet` keeps only answers of status 500 and above. `clock` gives seconds since the epoch.
     `delay` is how long, in seconds, lines may wait for company.

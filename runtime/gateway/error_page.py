@@ -86,6 +86,6 @@ def as_html(failure: Failure) -> str:
     )
 
 
-def wants_html(headers: list[tuple[bytes, bytes]]) -> bool:
+def wants_html(headers: list[tuple[str, str]]) -> bool:
     """Whether the client is a browser looking for a page (curl and fetch() send `*/*`)."""
-    return any(name == b"accept" and b"text/html" in value.lower() for name, value in headers)
+    return any(name == "accept" and "text/html" in value.lower() for name, value in headers)

@@ -1,25 +1,24 @@
-"""From an ASGI scope to the Request a script sees.
+"""From a parsed head to what a script is given of it.
 
 What comes in here was written by a stranger. Whatever cannot become an honest Request (no usable
 Host, a body over the limit) ends in `Refused`, which names the status and the sentence to send back,
-before the script hears of it. Small bodies are read whole; larger ones are pulled from the socket
-chunk by chunk, only as fast as the script asks, so that an upload never piles up in the gateway.
-Nothing is shared: a `BodyStream` belongs to its one request.
+before the script hears of it. Small bodies are read whole; larger ones flow through a `BodyStream`,
+only as fast as the script asks, so that an upload never piles up in the gateway. Nothing is shared:
+a `BodyStream` belongs to its one request.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote_from_bytes
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote_from_bytes, unquote
+
+import httptools
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
-
-    Scope = MutableMapping[str, Any]
-    Message = MutableMapping[str, Any]
-    Receive = Callable[[], Awaitable[Message]]
+    from collections.abc import Callable
 
 SMALL_BODY = 64 * 1024
 """Bytes up to which an announced body is read before the script starts: it travels in one frame."""
@@ -27,12 +26,21 @@ SMALL_BODY = 64 * 1024
 NO_WEBSOCKETS = "WebSockets are not served by this version of Roost."
 """The sentence of a 501."""
 
+NO_PATH = "The request's target is not a path."
+"""The sentence of a 400."""
+
 UNKNOWN_LENGTH = -1
 """The length of a chunked body."""
 
+HIGH_WATER = 64 * 1024
+"""Bytes of a streamed body that may lie here before the client is held back."""
+
 _HOST = re.compile(rb"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?")
 _DEFAULT_PORT = {"http": 80, "https": 443}
-_TOLD = frozenset((b"host", b"content-length", b"transfer-encoding", b"expect", b"upgrade"))
+_TOLD = frozenset(
+    (b"host", b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"x-forwarded-proto")
+)
+_RESERVED = "/cdn-cgi/"
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 
 
@@ -57,41 +65,69 @@ class ClientDisconnected(ConnectionError):  # noqa: N818  named for what the scr
 
 
 class BodyStream:
-    """The chunks of a request body, pulled from the socket as they are asked for.
+    """The chunks of a request body, as they come from the socket.
 
-    Iterated once, by one reader. Raises `BodyTooLarge` when the bytes exceed the limit, and
-    `ClientDisconnected` when the client left in the middle.
+    Iterated by one reader. `wanted` is called when the reader waits for more. Raises `BodyTooLarge`
+    when the bytes exceed the limit, and `ClientDisconnected` when the client left in the middle.
     """
 
-    __slots__ = ("_limit", "_receive", "_seen", "ended", "too_large", "touched")
+    __slots__ = ("_chunks", "_failure", "_limit", "_seen", "_size", "_waiter", "_wanted", "ended")
 
-    def __init__(self, receive: Receive, limit: int) -> None:
-        self._receive = receive
+    def __init__(self, limit: int, wanted: Callable[[], None]) -> None:
         self._limit = limit
+        self._wanted = wanted
+        self._chunks: list[bytes] = []
+        self._size = 0
         self._seen = 0
-        self.touched = False
+        self._failure: Exception | None = None
+        self._waiter: asyncio.Future[None] | None = None
         self.ended = False
-        self.too_large = False
+
+    @property
+    def full(self) -> bool:
+        """Whether so much lies here unread that no more should be taken from the client."""
+        return self._size > HIGH_WATER
+
+    def feed(self, chunk: bytes) -> bool:
+        """Take what has arrived; returns whether the body is still within its limit."""
+        self._seen += len(chunk)
+        if self._seen > self._limit:
+            return False
+        self._chunks.append(chunk)
+        self._size += len(chunk)
+        self._wake()
+        return True
+
+    def finish(self, failure: Exception | None = None) -> None:
+        """Take the end of the body, or what it broke by: then what lies here is void."""
+        if self.ended:
+            return
+        self.ended = True
+        if failure is not None:
+            self._failure = failure
+            self._chunks.clear()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def __aiter__(self) -> BodyStream:
         return self
 
     async def __anext__(self) -> bytes:
-        self.touched = True
-        while not self.ended:
-            message = await self._receive()
-            if message["type"] != "http.request":
-                self.ended = True
-                raise ClientDisconnected("the client disconnected before the request body ended")
-            chunk: bytes = message.get("body", b"")
-            self.ended = not message.get("more_body", False)
-            self._seen += len(chunk)
-            if self._seen > self._limit:
-                self.ended = self.too_large = True
-                raise BodyTooLarge(too_large_text(self._limit))
-            if chunk:
-                return chunk
-        raise StopAsyncIteration
+        while not self._chunks:
+            if self._failure is not None:
+                raise self._failure
+            if self.ended:
+                raise StopAsyncIteration
+            self._waiter = asyncio.get_running_loop().create_future()
+            self._wanted()
+            await self._waiter
+        chunk = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks.clear()
+        self._size = 0
+        return chunk
 
 
 def too_large_text(limit: int) -> str:
@@ -99,15 +135,32 @@ def too_large_text(limit: int) -> str:
     return f"The request body is larger than the limit of {limit} bytes."
 
 
-def target_of(scope: Scope) -> str:
-    """Path and query as the client wrote them, still percent-encoded, always printable ASCII."""
-    target: bytes = scope.get("raw_path") or quote_from_bytes(scope["path"].encode()).encode()
-    if query := scope.get("query_string"):
-        target += b"?" + query
+def target_of(url: bytes) -> str:
+    """Path and query as the client wrote them, still percent-encoded, always printable ASCII.
+
+    A request may also name the whole URL, of which this is a part. Raises `Refused` for a target
+    that has no path.
+    """
+    if url[:1] != b"/" or b"#" in url:
+        try:
+            parts = httptools.parse_url(url)
+        except httptools.HttpParserInvalidURLError:
+            raise Refused(400, NO_PATH) from None
+        url = (parts.path or b"/") + (b"?" + parts.query if parts.query else b"")
+        if url[:1] != b"/":
+            raise Refused(400, NO_PATH)
     try:
-        return target.decode("ascii")
+        return url.decode("ascii")
     except UnicodeDecodeError:
-        return quote_from_bytes(target, safe=_PRINTABLE)
+        return quote_from_bytes(url, safe=_PRINTABLE)
+
+
+def is_reserved(target: str) -> bool:
+    """Whether a target never reaches the script, as on Cloudflare, however it is written."""
+    if target.startswith(_RESERVED):
+        return True
+    path = target.partition("?")[0]
+    return "%" in path and unquote(path).startswith(_RESERVED)
 
 
 @lru_cache(maxsize=256)
@@ -119,34 +172,51 @@ def _origin(scheme: str, host: bytes | None) -> str | None:
     return f"{scheme}://{name}" + (f":{port}" if port not in (0, _DEFAULT_PORT.get(scheme)) else "")
 
 
-def read_head(
-    scope: Scope, target: str, max_body: int
-) -> tuple[str, list[tuple[str, str]], int, bool, bool]:
-    """URL, headers in their order, the body's length, whether it waits for a 100, for an upgrade.
+class Head(NamedTuple):
+    """What the headers of a request say."""
 
-    The length is 0 when there is no body, `UNKNOWN_LENGTH` when it comes in chunks. A body sent
-    along with GET or HEAD counts as none: a Request of these methods cannot carry one.
+    method: str
+    origin: str
+    """Scheme and host: how its URL begins."""
+    headers: list[tuple[str, str]]
+    """In their order, names in lower case."""
+    length: int
+    """Of the body: 0 without one, `UNKNOWN_LENGTH` when it comes in chunks."""
+    expects: bool
+    """Whether the client waits for "100 Continue"."""
+    upgrade: bool
+    """Whether it asks for a WebSocket."""
+    is_common: bool
+    """Whether it has nothing of these three."""
+
+
+def read_head(method: str, raw: list[tuple[bytes, bytes]], max_body: int, *, proxied: bool) -> Head:
+    """Read the headers; `proxied` says that its X-Forwarded-Proto can be believed.
+
+    A body sent along with GET or HEAD counts as none: a Request of these methods cannot carry one.
     Raises `Refused`: 400 for a request without exactly one well-formed Host or with an unusable
     length, 413 for an announced body over `max_body` bytes.
     """
     told: dict[bytes, bytes] = {}
     headers = []
-    for name, value in scope["headers"]:
+    for mixed, value in raw:
+        name = mixed.lower()
         headers.append((name.decode("latin-1"), value.decode("latin-1")))
         if name in _TOLD:
             if name == b"host" and name in told:
                 raise Refused(400, "The request has more than one Host header.")
             told[name] = value
-    if target[0] != "/":
-        raise Refused(400, "The request's target is not a path.")
-    origin = _origin(scope["scheme"], told.get(b"host"))
+    secure = proxied and told.get(b"x-forwarded-proto", b"").strip() == b"https"
+    origin = _origin("https" if secure else "http", told.get(b"host"))
     if origin is None:
         raise Refused(400, "The request's Host header is missing or not a host name.")
     length = _length(told, max_body)
-    if scope["method"] in ("GET", "HEAD"):
+    if method in ("GET", "HEAD"):
         length = 0
+    expects = told.get(b"expect", b"").lower() == b"100-continue"
     upgrade = told.get(b"upgrade", b"").lower() == b"websocket"
-    return origin + target, headers, length, b"expect" in told, upgrade
+    is_common = not (length or expects or upgrade)
+    return Head(method, origin, headers, length, expects, upgrade, is_common)
 
 
 def _length(told: dict[bytes, bytes], max_body: int) -> int:
@@ -159,21 +229,3 @@ def _length(told: dict[bytes, bytes], max_body: int) -> int:
     if length > max_body:
         raise Refused(413, too_large_text(max_body))
     return length
-
-
-async def read_whole(receive: Receive, length: int) -> bytes:
-    """A small announced body, in one piece. Raises `ClientDisconnected`."""
-    message = await receive()
-    if message["type"] == "http.request":
-        body: bytes = message["body"]
-        if len(body) == length:  # the common case: it came in one packet with its headers
-            return body
-        chunks = [body]
-        while message.get("more_body", False):
-            message = await receive()
-            if message["type"] != "http.request":
-                break
-            chunks.append(message["body"])
-        else:
-            return b"".join(chunks)
-    raise ClientDisconnected("the client disconnected before the request body ended")

@@ -1,4 +1,4 @@
-"""From the script's Response to ASGI messages.
+"""From the script's Response to what stands on the wire.
 
 What goes out here was written by the script, and must come out as one well-formed HTTP/1.1 message or
 not at all: header names and values are checked before the first byte leaves, framing headers are ours,
@@ -15,17 +15,10 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from workers.body import take_content
-
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
 
-    from runtime.gateway.exchange import Exchange
-    from runtime.gateway.inbound import Message
     from workers import Response
-
-    Send = Callable[[Message], Awaitable[None]]
-    Whole = Callable[[int, "RawHeaders", bytes], bool]
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -42,7 +35,9 @@ _HOP_BY_HOP = frozenset(
         "upgrade",
     )
 )
-_NULL_BODY = frozenset((204, 205, 304))
+NULL_BODY = frozenset((204, 205, 304))
+"""Statuses of responses that have no body."""
+
 _BREATHE = 64
 """Chunks after which a stream that never waits lets the loop turn, so that a disconnect is seen."""
 
@@ -94,7 +89,7 @@ def _encode_value(name: str, value: str) -> bytes:
 
 def _length(status: int, content: object, claimed: bytes | None, *, head: bool) -> bytes | None:
     """The Content-Length to send, if any; a stream's own claim is a guess, so it goes chunked."""
-    if status in _NULL_BODY:
+    if status in NULL_BODY:
         return b"0" if status == 205 else None
     if isinstance(content, bytes):
         return b"%d" % len(content)
@@ -103,57 +98,8 @@ def _length(status: int, content: object, claimed: bytes | None, *, head: bool) 
     return b"0" if content is None else None
 
 
-async def send_response(
-    response: Response,
-    send: Send,
-    exchange: Exchange,
-    *,
-    head: bool,
-    close: bool,
-    whole: Whole | None = None,
-) -> None:
-    """Send the whole response. `close`: the connection cannot be used again afterwards.
-
-    `whole` sends a response that is no stream in one piece, if it can (see `protocol.WHOLE`).
-
-    Raises ValueError before anything was sent, `StreamFailed` afterwards.
-    """
-    status = response.status
-    content = take_content(response)
-    try:
-        if status == 101 or response.web_socket is not None:
-            raise ValueError(
-                "fetch() returned a WebSocket, and the request did not ask for an upgrade."
-            )
-        if not 200 <= status <= 599:
-            raise ValueError(f"The response's status is {status}; it must be from 200 to 599.")
-        headers = encode_headers(response, content, head=head)
-        if close:
-            headers.append((b"connection", b"close"))
-        exchange.status = status
-        body = b""
-        stream = None
-        if not (head or status in _NULL_BODY):
-            if content is None or isinstance(content, bytes):
-                body = content or b""
-            else:
-                stream = content
-        if whole is not None and stream is None and not close and whole(status, headers, body):
-            exchange.sent = len(body)
-            exchange.done = True
-            return
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        if stream is not None:
-            await _send_chunks(stream, send, exchange)
-        exchange.sent += len(body)
-        exchange.done = True  # what follows only hands bytes to the socket
-        await send({"type": "http.response.body", "body": body, "more_body": False})
-    finally:
-        if not (content is None or isinstance(content, bytes)):
-            await _close(content)
-
-
-async def _send_chunks(chunks: AsyncIterator[Any], send: Send, exchange: Exchange) -> None:
+async def pieces(chunks: AsyncIterator[Any]) -> AsyncIterator[bytes]:
+    """The bytes of a script's stream, without empty ones. Raises `StreamFailed`."""
     count = 0
     while True:
         try:
@@ -167,56 +113,15 @@ async def _send_chunks(chunks: AsyncIterator[Any], send: Send, exchange: Exchang
         except Exception as exc:
             raise StreamFailed(str(exc)) from exc
         if chunk:
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            exchange.sent += len(chunk)
+            yield chunk
         count += 1
         if count % _BREATHE == 0:
             await asyncio.sleep(0)
 
 
-async def discard(response: Response) -> None:
-    """Close the body of a response that will not be sent."""
-    content = take_content(response)
-    if not (content is None or isinstance(content, bytes)):
-        await _close(content)
-
-
-async def _close(content: AsyncIterator[Any]) -> None:
-    aclose = getattr(content, "aclose", None)
+async def close(chunks: AsyncIterator[Any]) -> None:
+    """Close a stream that is not, or no more, sent."""
+    aclose = getattr(chunks, "aclose", None)
     if aclose is not None:
         with contextlib.suppress(Exception):  # the response is over; nobody is left to be told
             await aclose()
-
-
-async def send_text(
-    send: Send,
-    exchange: Exchange,
-    status: int,
-    text: str,
-    *,
-    content_type: bytes = b"text/plain; charset=utf-8",
-    extra: RawHeaders | None = None,
-    linger: Callable[[], Awaitable[None]] | None = None,
-) -> None:
-    """An answer of the gateway's own.
-
-    `linger` is awaited between the text and the end of the response, for answers after which the
-    connection closes while the client may still be sending.
-    """
-    body = text.encode()
-    headers: RawHeaders = [
-        (b"content-type", content_type),
-        (b"content-length", b"%d" % len(body)),
-        (b"x-content-type-options", b"nosniff"),
-    ]
-    if extra:
-        headers += extra
-    exchange.status = status
-    exchange.sent = len(body)
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    if linger is not None:
-        await send({"type": "http.response.body", "body": body, "more_body": True})
-        await linger()
-        body = b""
-    exchange.done = True
-    await send({"type": "http.response.body", "body": body, "more_body": False})

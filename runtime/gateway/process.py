@@ -8,25 +8,23 @@ its supervisor dies it removes the run directory, since nobody else can, and exi
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 import os
 import resource
 import secrets
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-import uvicorn
 import uvloop
 
 from runtime import control
 from runtime.config.sockets import SocketLimits
 from runtime.directories import remove_run
 from runtime.gateway.access_log import AccessLog
-from runtime.gateway.app import build_app
-from runtime.gateway.protocol import Protocol
+from runtime.gateway.server import Server
 from runtime.gateway.sockets import Sockets
 from runtime.host.process import COLLECT_AT, ignore_terminal
 from runtime.roster import Roster
@@ -38,9 +36,6 @@ if TYPE_CHECKING:
     import socket
 
     from runtime.directories import Directories
-    from workers import Request, Response
-
-_BACKLOG = 2048
 
 _CLOSE_SECONDS = 3.0
 """How long clients of WebSockets have to answer when the gateway stops."""
@@ -93,34 +88,21 @@ async def _main(gateway: Gateway, connection: socket.socket) -> None:
     census = Census.create(census_path(run, gateway.number))
     sockets = Sockets(caller, gateway.websockets, gateway.number, census)
 
-    async def dispatch(request: Request) -> Response:
-        response: Response = await caller.fetch(None, request)
-        return response
-
     log = AccessLog(sys.stdout, quiet=gateway.quiet)
-    app = build_app(
-        dispatch, mode=gateway.mode, max_body=gateway.max_body, sockets=sockets, access_log=log
+    server = Server(
+        caller.send_request,
+        mode=gateway.mode,
+        max_body=gateway.max_body,
+        sockets=sockets,
+        access_log=log,
     )
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            http=Protocol,
-            ws="none",
-            lifespan="off",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            date_header=True,
-            backlog=_BACKLOG,
-            timeout_graceful_shutdown=max(1, int(gateway.grace_s)),
-        )
-    )
+    stopped = asyncio.Event()
     gc.freeze()
     gc.set_threshold(*COLLECT_AT)
     connection.setblocking(False)
 
     def hear() -> None:
-        with contextlib.suppress(BlockingIOError):
+        with suppress(BlockingIOError):
             while True:
                 packet = control.hear(connection)
                 if packet is None:
@@ -129,13 +111,14 @@ async def _main(gateway: Gateway, connection: socket.socket) -> None:
                 if packet[0] == "look":
                     caller.look()
                 elif packet[0] == "stop":
-                    server.should_exit = True
+                    stopped.set()
 
     loop.add_reader(connection.fileno(), hear)
     caller.look()
+    await server.start(gateway.listener)
     control.say(connection, "up", name.decode())
-    with contextlib.suppress(SystemExit, asyncio.CancelledError):
-        await server._serve(sockets=[gateway.listener])  # noqa: SLF001  (serve() takes the signals)
+    await stopped.wait()
+    await server.stop(gateway.grace_s)
     await sockets.close(min(gateway.grace_s, _CLOSE_SECONDS))
     log.flush()
     caller.close()

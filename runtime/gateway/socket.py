@@ -2,7 +2,7 @@
 
 Frames are parsed by `websockets`' sans-I/O protocol, which also inflates, answers pings, answers a
 close, and fails the connection for what RFC 6455 forbids. What is sent was framed by somebody else, once for
-however many sockets, and goes straight into the transport. (A uvicorn WebSocket protocol has a task,
+however many sockets, and goes straight into the transport. (A protocol of the usual kind has a task,
 a queue and an event loop's worth of futures for each connection; this has 2 KiB.)
 
 Whatever ends a socket, its object is told exactly once, after all its messages.

@@ -22,7 +22,6 @@ from websockets.frames import Frame, Opcode
 from runtime.gateway.failures import note
 from runtime.gateway.frames import PLAIN, Frames
 from runtime.gateway.lossy import LossySocket
-from runtime.gateway.protocol import TAKE
 from runtime.gateway.socket import Socket
 from runtime.gateway.upgrade import head_of
 from runtime.wire import messages as m
@@ -34,8 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from runtime.config.sockets import SocketLimits
+    from runtime.gateway.exchange import Exchange
     from runtime.gateway.frames import Payload
-    from runtime.gateway.inbound import Scope
     from runtime.gateway.upgrade import Handshake
     from runtime.wire.caller import Caller
     from runtime.wire.link import Link
@@ -194,7 +193,7 @@ class Sockets:
 
     # --- opening ---------------------------------------------------------------------------------
 
-    def open(self, scope: Scope, response: Response, handshake: Handshake) -> None:
+    def open(self, exchange: Exchange, response: Response, handshake: Handshake) -> None:
         """Take the connection of a request over, as the WebSocket that answers it.
 
         Raises ValueError when the response's headers cannot be sent.
@@ -218,7 +217,8 @@ class Sockets:
         message = (m.ATTACH, number, target, "upgrade", pair, socket.number, package)
         owner.link.post_call(waiter, message)
         self._connected += 1
-        scope[TAKE](head, socket)
+        exchange.upgraded()
+        exchange.connection.hand_over(head, socket)
 
     def _owner(self, host: int, target: Target | None, *, lasting: bool) -> Owner:
         raw = None if target is None else target[1]

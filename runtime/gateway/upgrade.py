@@ -27,7 +27,7 @@ from runtime.gateway.outbound import encode_headers
 if TYPE_CHECKING:
     from websockets.extensions.permessage_deflate import PerMessageDeflate
 
-    from runtime.gateway.inbound import Scope
+    from runtime.gateway.outbound import RawHeaders
     from runtime.gateway.sockets import Sockets
     from workers import Response
 
@@ -44,18 +44,18 @@ class Handshake(NamedTuple):
     deflate: PerMessageDeflate | None
 
 
-def check_handshake(scope: Scope, sockets: Sockets) -> Handshake:
-    """Return the answer to a valid handshake.
+def check_handshake(
+    method: str, target: str, version: str, raw: RawHeaders, sockets: Sockets
+) -> Handshake:
+    """Return the answer to a valid handshake: the head of a request of some HTTP version.
 
     Raises `Refused`: 400, 405, 426 or 505 for an invalid one, 403 for an Origin that is not
     allowed, 503 when the gateway has as many sockets as it may.
     """
     headers = Headers()
-    for name, value in scope["headers"]:
+    for name, value in raw:
         headers[name.decode("latin-1")] = value.decode("latin-1")
-    request = Request(
-        scope["path"], headers, method=scope["method"], protocol=f"HTTP/{scope['http_version']}"
-    )
+    request = Request(target, headers, method=method, protocol=f"HTTP/{version}")
     try:
         protocol = ServerProtocol(extensions=[DEFLATE] if sockets.limits.compress else None)
         accept, extensions, _ = protocol.process_request(request)
@@ -67,8 +67,8 @@ def check_handshake(scope: Scope, sockets: Sockets) -> Handshake:
         raise Refused(426, f"{wrong}", [(b"upgrade", b"websocket")]) from wrong
     except InvalidHeader as wrong:
         if wrong.name == "Sec-WebSocket-Version":
-            version = [(b"sec-websocket-version", b"13")]
-            raise Refused(426, f"{wrong}", version) from wrong
+            known = [(b"sec-websocket-version", b"13")]
+            raise Refused(426, f"{wrong}", known) from wrong
         raise Refused(400, f"{wrong}") from wrong
     except InvalidHandshake as wrong:
         raise Refused(400, f"{wrong}") from wrong

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from runtime.wire.messages import Batch, Message, Target
     from runtime.wire.shelf import Shelf
     from workers import Request
+    from workers.body import Content
 
 _ARE_PLAIN = PLAIN.issuperset
 
@@ -159,6 +160,8 @@ class Caller:
     def link_of(self, target: Target | None) -> Link:
         """Return the link to the owner of an object, or to the host with the least to do."""
         if target is None:
+            if len(self.links) == 1:
+                return self.links[0]
             return min(self.links, key=_load)
         return self._owners[slot_of(target[1], len(self._owners))]
 
@@ -250,6 +253,26 @@ class Caller:
             body,
         )
         return reply, message
+
+    def send_request(
+        self,
+        waiter: Waiter,
+        method: str,
+        url: str,
+        headers: list[tuple[str, str]],
+        content: Content,
+    ) -> None:
+        """Send what an HTTP parser has found to the entrypoint; nothing is copied."""
+        if self._refusal:
+            waiter.set_exception(RuntimeClosed(self._refusal))
+            return
+        link = self.link_of(None)
+        call = link.number(waiter)
+        body: Any = content
+        if content is not None and not isinstance(content, bytes):
+            body = link.streams.send(content)
+        link.post_call(waiter, (m.FETCH, call, None, method, url, headers, body))
+        link.burst(call, FETCHES)
 
     def fetch(self, target: Target | None, request: Request) -> Reply:
         """Send an HTTP request. The future has the Response."""

@@ -1,23 +1,25 @@
-"""A real uvicorn on a loopback port in the test's own loop, and raw connections to it."""
+"""A real server on a loopback port in the test's own loop, and raw connections to it."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
-import uvicorn
 import uvloop
 
-from runtime.gateway import Protocol, build_app
+from runtime.gateway import Server
 from runtime.gateway.failures import logger
+from workers.request import request_from_parts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from runtime.gateway.exchange import Exchange
     from workers import Request, Response
 
 T = TypeVar("T")
@@ -89,6 +91,27 @@ class Wire:
         await self.writer.wait_closed()
 
 
+class Call:
+    """A dispatch under way, as the exchange that waits for it sees it."""
+
+    def __init__(self, task: asyncio.Future[Response], exchange: Exchange) -> None:
+        self._task = task
+        self._exchange = exchange
+        task.add_done_callback(self._tell)
+
+    def _tell(self, task: asyncio.Future[Response]) -> None:
+        if task.cancelled() or self._exchange.done():
+            return
+        error = task.exception()
+        if error is None:
+            self._exchange.set_result(task.result())
+        else:
+            self._exchange.set_exception(error)
+
+    def cancelled(self, _call: int) -> None:
+        self._task.cancel()
+
+
 class Gate:
     """A running gateway whose `dispatch` can be set by the test."""
 
@@ -96,17 +119,14 @@ class Gate:
         self.dispatch: Callable[[Request], Awaitable[Response]]
         self.port = 0
         self.seen: list[Request] = []
-        self.app = build_app(
-            self._dispatch,
-            mode=mode,
-            max_body=MAX_BODY,
-            access_log=access_log,
-            watch_every=0.01,
-        )
+        self.arrivals: asyncio.Queue[Request] = asyncio.Queue()
+        self.server = Server(self._dispatch, mode=mode, max_body=MAX_BODY, access_log=access_log)
 
-    async def _dispatch(self, request: Request) -> Response:
+    def _dispatch(self, exchange: Exchange, *parts: Any) -> None:
+        request = request_from_parts(*parts)
         self.seen.append(request)
-        return await self.dispatch(request)
+        self.arrivals.put_nowait(request)
+        exchange.link = Call(asyncio.ensure_future(self.dispatch(request)), exchange)
 
     @asynccontextmanager
     async def wire(self) -> AsyncIterator[Wire]:
@@ -122,31 +142,15 @@ class Gate:
 
 
 @asynccontextmanager
-async def running(mode: str, *, http: Any = Protocol, **options: Any) -> AsyncIterator[Gate]:
+async def running(mode: str, **options: Any) -> AsyncIterator[Gate]:
     gate = Gate(mode, **options)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            gate.app,
-            port=0,
-            http=http,
-            lifespan="off",
-            log_level="critical",
-            access_log=False,
-            timeout_graceful_shutdown=1,
-        )
-    )
-    server.config.load()
-    server.lifespan = server.config.lifespan_class(server.config)
-    await server.startup()
-    gate.port = server.servers[0].sockets[0].getsockname()[1]
+    listener = socket.create_server(("127.0.0.1", 0))
+    gate.port = listener.getsockname()[1]
+    await gate.server.start(listener)
     try:
         yield gate
     finally:
-        # Not server.shutdown(): it sleeps 0.1 s, a hundred times over.
-        for listener in server.servers:
-            listener.close()
-        for connection in list(server.server_state.connections):
-            connection.transport.abort()
+        await gate.server.stop(0)
 
 
 @pytest.fixture

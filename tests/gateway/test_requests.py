@@ -252,23 +252,3 @@ async def test_a_websocket_handshake_is_declined_with_501(gate: Gate) -> None:
     )
     assert (reply.status, gate.seen) == (501, [])
     assert b"WebSockets are not served" in reply.body
-
-
-@pytest.mark.parametrize("extensions", [None, {"websocket.http.response": {}}])
-async def test_a_websocket_scope_is_closed_and_nothing_accepted(
-    gate: Gate, extensions: object
-) -> None:
-    sent: list[dict[str, object]] = []
-
-    async def receive() -> dict[str, object]:
-        return {"type": "websocket.connect"}
-
-    async def send(message: dict[str, object]) -> None:
-        sent.append(message)
-
-    await gate.app({"type": "websocket", "extensions": extensions}, receive, send)
-    if extensions is None:
-        assert (sent[0]["type"], sent[0]["code"]) == ("websocket.close", 1013)
-    else:
-        assert sent[0]["status"] == 501
-    assert all(message["type"] != "websocket.accept" for message in sent)

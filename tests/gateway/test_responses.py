@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
-from runtime.gateway import Protocol
-from runtime.gateway.inbound import ClientDisconnected
 from runtime.gateway.outbound import encode_headers
 from workers import Headers, Response
 from workers.response import response_from_parts
 
-from .conftest import running, soon
+from .conftest import soon
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -248,26 +246,6 @@ async def test_a_client_that_leaves_cancels_the_dispatch(gate: Gate) -> None:
     await soon(cancelled.wait())
 
 
-@pytest.mark.parametrize("http", ["httptools", "h11"])
-async def test_any_asgi_server_will_do_for_cancelling(http: str) -> None:
-    started, cancelled = asyncio.Event(), asyncio.Event()
-
-    async def hang(request: Request) -> Response:
-        started.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            cancelled.set()
-        raise AssertionError
-
-    async with running("dev", http=http) as gate:
-        gate.dispatch = hang
-        async with gate.wire() as wire:
-            wire.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-            await soon(started.wait())
-        await soon(cancelled.wait())
-
-
 async def test_a_pipelining_client_that_leaves_stops_the_request_being_served(gate: Gate) -> None:
     steps = Steps(b"first")
     gate.dispatch = always(lambda: Response(steps))
@@ -325,9 +303,7 @@ async def test_a_client_that_leaves_stops_even_a_stream_that_never_waits(gate: G
     await soon(closed.wait())
 
 
-@pytest.mark.parametrize("http", [Protocol, "httptools"])
-async def test_a_client_that_leaves_in_the_middle_of_its_upload_ends_the_read(http: Any) -> None:
-    """By cancelling the dispatch, or else by an error out of the body."""
+async def test_a_client_that_leaves_in_the_middle_of_its_upload_ends_the_read(gate: Gate) -> None:
     ended: asyncio.Future[type[BaseException]] = asyncio.get_running_loop().create_future()
     first = asyncio.Event()
 
@@ -340,18 +316,15 @@ async def test_a_client_that_leaves_in_the_middle_of_its_upload_ends_the_read(ht
             raise
         raise AssertionError
 
-    async with running("dev", http=http) as gate:
-        gate.dispatch = consume
-        async with gate.wire() as wire:
-            wire.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
-            wire.send(b"2\r\nok\r\n")
-            await soon(first.wait())
-        expected = asyncio.CancelledError if http is Protocol else ClientDisconnected
-        assert await soon(ended) is expected
+    gate.dispatch = consume
+    async with gate.wire() as wire:
+        wire.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        wire.send(b"2\r\nok\r\n")
+        await soon(first.wait())
+    assert await soon(ended) is asyncio.CancelledError
 
 
 async def test_a_long_request_with_a_patient_client_is_not_disturbed(gate: Gate) -> None:
-    """The watcher's own `receive()` ends with the response and stops nothing."""
     release = asyncio.Event()
 
     async def slow(request: Request) -> Response:
