@@ -24,6 +24,7 @@ from runtime.host.context import DurableObjectAbort, DurableObjectContext, keep
 from runtime.host.flow import Flow
 from runtime.host.gates import InputGate, OutputGate
 from runtime.host.runs import RunCall
+from runtime.host.turns import is_coroutine
 from runtime.wire import messages as m
 from runtime.wire.codec import PLAIN, pack_error, pack_still
 from runtime.wire.items import GENERATORS, pieces
@@ -35,6 +36,7 @@ from workers.errors import ObjectReset, RoostError
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable, Sequence
+    from contextvars import Context
 
     from runtime.host.channel import Channel
     from runtime.host.entrypoint import Entrypoint
@@ -70,6 +72,10 @@ class Incoming:
 Ticket: TypeAlias = "tuple[Channel, int, Incoming | None]"
 """Where an event's result goes: channel, call, and its request if it is a fetch(). A plain tuple:
 one is made for every call (0.03 µs, a NamedTuple costs 0.25)."""
+
+
+Method: TypeAlias = "tuple[Callable[..., None], Callable[..., Any]]"
+"""A method of an instance: how the stage runs it, and itself."""
 
 
 class Event(NamedTuple):
@@ -167,6 +173,7 @@ class Activation:
         "ledger",
         "output",
         "reset_by",
+        "scope",
         "sockets",
         "storage",
         "touched",
@@ -175,6 +182,7 @@ class Activation:
     def __init__(self, host: Host, class_name: str, object_id: ObjectId) -> None:
         self.host = host
         self.event = self  # what `workers` offers to the running code
+        self.scope: Context | None = None
         self.id = object_id
         self.class_name = class_name
         self.gate = InputGate(host.loop.create_future)
@@ -190,7 +198,7 @@ class Activation:
         self.context = DurableObjectContext(self)
         self.instance: DurableObject | None = None
         self.sockets: ObjectSockets | None = None
-        self._methods: dict[str | SocketEvent, Callable[..., Any]] = {}
+        self._methods: dict[str, Method] = {}
         self._mailbox: deque[Event] = deque()
         self._running: dict[Ticket, asyncio.Task[None]] = {}
         self._kept: set[asyncio.Future[Any]] = set()
@@ -211,17 +219,18 @@ class Activation:
         if len(self._running) >= self.host.limits.mailbox:
             self._turn_away(ticket)
             return
-        function = self._methods.get(method) if type(method) is str else None
-        if function is None:
+        found = self._methods.get(method) if type(method) is str else None
+        if found is None:
             try:
-                function = self._find(method)
+                found = self._find(method)
             except BaseException as error:
                 self._fail(ticket, error)
                 return
             if self.gate.locks > 0:  # its constructor began a critical section
                 self._keep(Event(ticket, method, args, kwargs))
                 return
-        self.host.stage.run(self, ticket, function, args, kwargs)
+        run, function = found
+        run(self, ticket, function, args, kwargs)
 
     def _keep(self, event: Event) -> None:
         """Put an event into the mailbox."""
@@ -249,26 +258,30 @@ class Activation:
         if incoming is not None:
             incoming.close()
 
-    def _find(self, name: str | RunCall | SocketEvent) -> Callable[..., Any]:
+    def _find(self, name: str | RunCall | SocketEvent) -> Method:
         """Return the instance's method of a name, making the instance if there is none."""
+        stage = self.host.stage
         if isinstance(name, RunCall):
-            return name.of_object(self, self._methods.get(name.method) or self._find(name.method))
+            _, method = self._methods.get(name.method) or self._find(name.method)
+            return stage.run, name.of_object(self, method)
         if self.instance is None:
             self._construct()
         if not isinstance(name, str):
-            return partial(self.host.sockets.run, self, name)
+            return stage.run, partial(self.host.sockets.run, self, name)
         check_method(type(self.instance), name)
         bound: Callable[..., Any] = getattr(self.instance, name)
         if name in {"fetch", "alarm"}:
             bound = relaxed(bound)
-        self._methods[name] = bound
-        return bound
+        found = (stage.run_coroutine if is_coroutine(bound) else stage.run, bound)
+        self._methods[name] = found
+        return found
 
     def _construct(self) -> None:
         """Make the instance. Its class' constructor may close the input gate, never await."""
         construction = _Construction(self)
         cls = self.host.script.objects[self.class_name]
         self.host.stage.run(construction, None, cls, (self.context, self.env), None)
+        self.scope = construction.scope
         error = construction.error
         if isinstance(error, DurableObjectAbort) and self.reset_by is not None:
             raise self.reset_by
@@ -496,10 +509,11 @@ class Activation:
 class _Construction:
     """The first turn of an activation: runs the class' constructor."""
 
-    __slots__ = ("error", "event", "gate", "instance")
+    __slots__ = ("error", "event", "gate", "instance", "scope")
 
     def __init__(self, activation: Activation) -> None:
         self.event = activation
+        self.scope: Context | None = None
         self.gate = activation.gate
         self.instance: DurableObject | None = None
         self.error: BaseException | None = None

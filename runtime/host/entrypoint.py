@@ -21,6 +21,7 @@ from workers.errors import RoostError, ScriptError
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable
+    from contextvars import Context
 
     from runtime.host.activation import Ticket
     from runtime.host.host import Host
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 class Entrypoint:
     """Runs the calls of the entrypoint of one host."""
 
-    __slots__ = ("_kept", "_running", "env", "event", "flows", "gate", "host")
+    __slots__ = ("_kept", "_running", "env", "event", "flows", "gate", "host", "scope")
 
     raw_id: None = None
     """An entrypoint has no id."""
@@ -46,6 +47,7 @@ class Entrypoint:
         self.gate = InputGate(host.loop.create_future)
         self.env = Env(host.bindings, self)
         self.event = self
+        self.scope: Context | None = None
 
     def deliver(
         self,

@@ -7,8 +7,11 @@ Yet the code must find a current task (asyncio.timeout, aiohttp and TaskGroup as
 on in the same Task and context after it waited. So a stage keeps one spare Task, parked. The
 first turn of a coroutine runs as if inside the spare; if it finishes, the spare is as new; if it
 waits, the spare takes the coroutine over, and a new spare is parked. (asyncio's eager tasks would
-create a Task a call, and exist only since Python 3.12.) A spare that an event has left a mark on, a
-context variable or a cancellation, serves no other.
+create a Task a call, and exist only since Python 3.12.) A spare that an event has left cancelled
+serves no other.
+
+The context is its owner's, which tells code whose event it is. The owner's events share it for as long
+as none leaves a mark on it, a context variable; one that waits takes it along, and another is made.
 
 After each wait, the code goes on only through the input gate of its owner.
 
@@ -23,7 +26,8 @@ import asyncio
 from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Coroutine
 from contextvars import copy_context
-from types import CoroutineType
+from inspect import CO_COROUTINE
+from types import CoroutineType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from runtime.wire.codec import PLAIN
@@ -48,6 +52,9 @@ class Owner(Protocol):
     def event(self) -> Event:
         """What `workers` offers to the running code."""
 
+    scope: Context | None
+    """The context of the next event; made by the stage when there is none."""
+
     def ended(self, ticket: Any, value: Any) -> None:
         """Take the value that an event returned."""
 
@@ -64,36 +71,24 @@ class Owner(Protocol):
 class _Spare:
     """A parked Task, and the coroutine it takes over, if it does."""
 
-    __slots__ = (
-        "context",
-        "coroutine",
-        "event",
-        "owner",
-        "settle",
-        "task",
-        "ticket",
-        "waiting",
-        "wake",
-    )
+    __slots__ = ("context", "coroutine", "owner", "stage", "task", "ticket", "waiting", "wake")
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, context: Context, settle: Callable[[Any], bool]
-    ) -> None:
-        self.settle = settle
-        self.coroutine: CoroutineType[Any, Any, Any] | None = None
-        self.event: Event | None = None
-        self.owner: Owner
+    context: Context
+    owner: Owner
+
+    def __init__(self, stage: Stage, loop: asyncio.AbstractEventLoop, context: Context) -> None:
+        self.stage = stage
+        self.coroutine: Coroutine[Any, Any, Any] | None = None
         self.ticket: Any = None
         self.waiting: Any = None
         self.wake: asyncio.Future[None] = loop.create_future()
-        self.context = context
         self.task: asyncio.Task[None] = loop.create_task(_Rest(self), context=context)
 
 
 class Stage:
     """Where the events of one host run. One thread, one loop; events never nest."""
 
-    __slots__ = ("_free", "_inherited", "_loop", "_plain", "_pristine", "_settle", "_spare")
+    __slots__ = ("_free", "_inherited", "_loop", "_plain", "_pristine", "_spare", "settle")
 
     def __init__(
         self,
@@ -101,7 +96,7 @@ class Stage:
         settle: Callable[[Any], bool] = lambda _waiting: False,
     ) -> None:
         self._loop = loop
-        self._settle = settle
+        self.settle = settle
         # Every event begins with a copy of this, whatever code made the loop come here.
         self._plain = copy_context()
         self._plain.run(current_event.set, None)
@@ -111,7 +106,7 @@ class Stage:
         """Further spares, as many as events have waited for each other at once."""
         self._spare = self._park()
 
-    def run(  # noqa: C901  in one piece, because each call of a function takes 0.05 µs
+    def run(
         self,
         owner: Owner,
         ticket: Any,
@@ -120,51 +115,76 @@ class Stage:
         kwargs: dict[str, Any] | None,
     ) -> None:
         """Run the first turn of an event; its owner hears how the event ended, now or later."""
-        spare = self._spare
-        context = spare.context
-        if spare.event is not owner.event:
-            spare.event = owner.event
-            context.run(current_event.set, spare.event)
+        context = owner.scope or self._scope(owner)
         try:
             if kwargs:
                 value = context.run(function, *args, **kwargs)
             else:
                 value = context.run(function, *args)
-            kind = type(value)
-            if kind not in PLAIN and kind is not CoroutineType and hasattr(kind, "__await__"):
-                value, kind = _wait_for(value), CoroutineType
-            if kind is CoroutineType:
-                if spare.task.cancelling():  # by code that had kept it from a turn before
-                    spare = self._spare = self._park()
-                    context = spare.context
-                    spare.event = owner.event
-                    context.run(current_event.set, spare.event)
-                _enter_task(self._loop, spare.task)
-                try:
-                    waiting = context.run(value.send, None)
-                except StopIteration as stop:
-                    value = stop.value
-                else:
-                    spare.coroutine = value
-                    spare.waiting = waiting
-                    spare.owner = owner
-                    spare.ticket = ticket
-                finally:
-                    _leave_task(self._loop, spare.task)
         except BaseException as error:  # sys.exit() in a method must not end the host
             owner.failed(ticket, error)
         else:
-            if spare.coroutine is None:
+            kind = type(value)
+            if kind in PLAIN:
                 owner.ended(ticket, value)
-        if spare.coroutine is not None:
+            elif kind is CoroutineType:
+                self._begin(owner, ticket, value, context)
+                return
+            elif hasattr(kind, "__await__"):
+                self._begin(owner, ticket, _wait_for(value), context)
+                return
+            else:
+                owner.ended(ticket, value)
+        if len(context) != self._pristine or self._inherited:
+            self._look_at(owner, context)
+
+    def run_coroutine(
+        self,
+        owner: Owner,
+        ticket: Any,
+        function: Callable[..., Coroutine[Any, Any, Any]],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+    ) -> None:
+        """As `run`, for a function that is an `async def`: see `is_coroutine`."""
+        try:
+            code = function(*args, **kwargs) if kwargs else function(*args)
+        except Exception as error:  # it takes other arguments: nothing of it has run
+            owner.failed(ticket, error)
+        else:
+            self._begin(owner, ticket, code, owner.scope or self._scope(owner))
+
+    def _begin(
+        self, owner: Owner, ticket: Any, code: Coroutine[Any, Any, Any], context: Context
+    ) -> None:
+        """Run the first turn of a coroutine."""
+        spare = self._spare
+        if spare.task.cancelling():  # by code that had kept it from a turn before
+            spare = self._spare = self._park()
+        try:
+            _enter_task(self._loop, spare.task)
+            try:
+                waiting = context.run(code.send, None)
+            finally:
+                _leave_task(self._loop, spare.task)
+        except StopIteration as stop:
+            owner.ended(ticket, stop.value)
+        except BaseException as error:
+            owner.failed(ticket, error)
+        else:
+            owner.scope = None
+            spare.coroutine = code
+            spare.context = context
+            spare.waiting = waiting
+            spare.owner = owner
+            spare.ticket = ticket
             self._spare = self._free.pop() if self._free else self._park()
             owner.suspended(ticket, spare.task)
             if not self._goes_on(spare) and not spare.wake.done():
                 spare.wake.set_result(None)
-        elif self._is_used(context):
-            # The code set context variables: the next event must not find them.
-            spare.task.cancel()
-            self._spare = self._park()
+            return
+        if len(context) != self._pristine or self._inherited:
+            self._look_at(owner, context)
 
     def _goes_on(self, spare: _Spare) -> bool:
         """Run the turns of a suspended event for which nothing has to be waited; whether it has ended.
@@ -173,7 +193,7 @@ class Stage:
         """
         code, owner, context = spare.coroutine, spare.owner, spare.context
         assert code is not None
-        while self._settle(spare.waiting) and not owner.gate.locks and not spare.task.cancelling():
+        while self.settle(spare.waiting) and not owner.gate.locks and not spare.task.cancelling():
             spare.waiting._asyncio_future_blocking = False  # noqa: SLF001  (as a Task would do)
             _enter_task(self._loop, spare.task)
             try:
@@ -190,25 +210,34 @@ class Stage:
                 _leave_task(self._loop, spare.task)
                 continue
             spare.coroutine = spare.waiting = spare.ticket = None
-            if self._is_used(context) or spare.task.cancelling():
+            self.give_back(owner, context)
+            if spare.task.cancelling():
                 spare.task.cancel()
             else:
                 self._free.append(spare)
             return True
         return False
 
-    def _is_used(self, context: Context) -> bool:
-        """Whether an event has left something in a context."""
-        return len(context) != self._pristine or (
-            bool(self._inherited) and self._is_altered(context)
-        )
+    def give_back(self, owner: Owner, context: Context) -> None:
+        """Take the context of an event that has waited and ended for the owner's next one."""
+        if owner.scope is None:
+            owner.scope = context
+            self._look_at(owner, context)
+
+    def _look_at(self, owner: Owner, context: Context) -> None:
+        """Drop an owner's context if an event has left something in it."""
+        if len(context) != self._pristine or any(
+            context[variable] is not value for variable, value in self._inherited
+        ):
+            owner.scope = None
+
+    def _scope(self, owner: Owner) -> Context:
+        context = owner.scope = self._plain.copy()
+        context.run(current_event.set, owner.event)
+        return context
 
     def _park(self) -> _Spare:
-        return _Spare(self._loop, self._plain.copy(), self._settle)
-
-    def _is_altered(self, context: Context) -> bool:
-        """Whether an event has set a variable that the script had set when it was imported."""
-        return any(context[variable] is not value for variable, value in self._inherited)
+        return _Spare(self, self._loop, self._plain)
 
     async def close(self) -> None:
         """End the parked Tasks."""
@@ -216,6 +245,13 @@ class Stage:
         for task in parked:
             task.cancel()
         await asyncio.gather(*parked, return_exceptions=True)
+
+
+def is_coroutine(function: Callable[..., Any]) -> bool:
+    """Whether a method is an `async def`: calling it runs nothing of it."""
+    if type(function) is not MethodType or type(function.__func__) is not FunctionType:
+        return False
+    return bool(function.__func__.__code__.co_flags & CO_COROUTINE)
 
 
 async def _wait_for(value: Awaitable[Any]) -> Any:
@@ -264,11 +300,11 @@ def _go_on(spare: _Spare) -> Generator[Any, Any, None]:  # noqa: C901  (each gen
     code = spare.coroutine
     if code is None:  # never taken into use
         return
-    owner, waiting = spare.owner, spare.waiting
+    owner, waiting, run, settle = spare.owner, spare.waiting, spare.context.run, spare.stage.settle
     if error is not None and hasattr(waiting, "cancel") and waiting.cancel():
         error = None  # it reaches the code through what the code waits for, as in any Task
     while True:
-        if error is None and spare.settle(waiting):
+        if error is None and settle(waiting):
             waiting._asyncio_future_blocking = False  # noqa: SLF001  (as a Task would do)
         elif error is None:
             try:
@@ -277,7 +313,7 @@ def _go_on(spare: _Spare) -> Generator[Any, Any, None]:  # noqa: C901  (each gen
                     waiting._asyncio_future_blocking = True  # noqa: SLF001
                 yield waiting
             except GeneratorExit:
-                code.close()
+                run(code.close)
                 raise
             except BaseException as thrown:
                 error = thrown
@@ -287,13 +323,14 @@ def _go_on(spare: _Spare) -> Generator[Any, Any, None]:  # noqa: C901  (each gen
             except asyncio.CancelledError as cancelled:
                 error = cancelled
         try:
-            waiting = code.send(None) if error is None else code.throw(error)
+            waiting = run(code.send, None) if error is None else run(code.throw, error)
         except StopIteration as stop:
             owner.released(spare.ticket)
             owner.ended(spare.ticket, stop.value)
-            return
+            break
         except BaseException as failure:
             owner.released(spare.ticket)
             owner.failed(spare.ticket, failure)
-            return
+            break
         error = None
+    spare.stage.give_back(owner, spare.context)

@@ -22,6 +22,7 @@ class Owner:
     def __init__(self, loop):
         self.gate = InputGate(loop.create_future)
         self.event = self
+        self.scope = None
         self.told = {}
         self.tasks = {}
         self.order = []
