@@ -216,7 +216,7 @@ class Activation:
         if self.gate.locks > 0 or self.reset_by is not None or self._mailbox:
             self._keep(Event(ticket, method, args, kwargs))
             return
-        if len(self._running) >= self.host.limits.mailbox:
+        if self._running and len(self._running) >= self.host.limits.mailbox:
             self._turn_away(ticket)
             return
         found = self._methods.get(method) if type(method) is str else None

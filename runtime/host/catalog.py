@@ -24,42 +24,42 @@ if TYPE_CHECKING:
 class Catalog:
     """See the module's text. `now` is a coarse clock in seconds, advanced by `tick`."""
 
-    __slots__ = ("_host", "_idle", "_idle_s", "_live", "_now")
+    __slots__ = ("_host", "_idle", "_idle_s", "live", "now")
 
     def __init__(self, host: Host, idle_s: float) -> None:
         self._host = host
         self._idle_s = idle_s
-        self._now = 0.0
-        self._live: dict[bytes, Activation] = {}
+        self.now = 0.0
+        self.live: dict[bytes, Activation] = {}
         self._idle: deque[tuple[float, Activation]] = deque()
 
     def __len__(self) -> int:
-        return len(self._live)
+        return len(self.live)
 
     def __iter__(self) -> Iterator[Activation]:
-        return iter(self._live.values())
+        return iter(self.live.values())
 
     def get(self, raw: bytes) -> Activation | None:
         """Return the activation of an id, if it is live."""
-        activation = self._live.get(raw)
+        activation = self.live.get(raw)
         if activation is not None:
-            activation.touched = self._now
+            activation.touched = self.now
         return activation
 
     def activate(self, target: Target) -> Activation:
         """Make the activation of an object. Its instance is made by its first event."""
         class_name, raw, name = target
         activation = Activation(self._host, class_name, ObjectId(raw, name))
-        activation.touched = self._now
-        self._live[raw] = activation
-        self._idle.append((self._now + self._idle_s, activation))
+        activation.touched = self.now
+        self.live[raw] = activation
+        self._idle.append((self.now + self._idle_s, activation))
         self._host.sockets.waking(activation)
         return activation
 
     def drop(self, activation: Activation) -> None:
         """Forget an activation."""
-        if self._live.get(activation.id.raw) is activation:
-            del self._live[activation.id.raw]
+        if self.live.get(activation.id.raw) is activation:
+            del self.live[activation.id.raw]
 
     def replace(self, reset: Activation) -> None:
         """Forget an activation that was reset; events that came since go to a new one.
@@ -73,13 +73,13 @@ class Catalog:
 
     def tick(self, now: float) -> None:
         """Advance the clock and evict what has been idle for long enough."""
-        self._now = now
+        self.now = now
         idle = self._idle
         for _ in range(len(idle)):  # each once, also when idle_s is 0
             if idle[0][0] > now:
                 break
             _, activation = idle.popleft()
-            if self._live.get(activation.id.raw) is not activation:
+            if self.live.get(activation.id.raw) is not activation:
                 continue
             if not activation.idle:
                 activation.touched = now

@@ -362,8 +362,11 @@ class Host:
             # What happens to a socket always has an object.
             self.entrypoint.deliver(ticket, cast("str | RunCall", method), args, kwargs)
             return
-        activation = self.catalog.get(target[1])
-        if activation is None:
+        catalog = self.catalog
+        activation = catalog.live.get(target[1])
+        if activation is not None:
+            activation.touched = catalog.now
+        else:
             try:
                 activation = self._activate(target)
             except Exception as error:  # its storage cannot be opened

@@ -360,7 +360,7 @@ async def test_an_object_that_is_busy_is_not_evicted_before_it_was_idle_for_long
     if busy == "body":
         assert [piece async for piece in pieces] == [b"second"]
     await settle()
-    opened.host.catalog._live[stub.id.raw].touched = 0.0
+    opened.host.catalog.live[stub.id.raw].touched = 0.0
     tick(305.0)
     assert len(opened.host.catalog) == 1
     tick(330.0)
