@@ -114,7 +114,7 @@ def _write(file: str, index: int, pair: object, now: float, min_ttl: int) -> Wri
         value = b64decode(text, validate=True) if pair.get("base64") is True else text
         options = {name: option for name, option in given.items() if option is not None}
         entry = Entry(value_bytes(value), metadata_text(options), expiry(options, now, min_ttl))
-        return Write(key_bytes(key, "PUT"), entry, Future())
+        return Write(key_bytes(key, "PUT"), entry, future=Future())
     except binascii.Error as error:
         raise table.error("value", f"not base64: {error}") from error
     except _REFUSALS as error:

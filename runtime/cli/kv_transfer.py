@@ -249,7 +249,7 @@ class _Batches:
                     raise click.ClickException(f"{place}: {error}") from error
             file = came.file
             entry = Entry(came.in_memory(), entry.metadata, entry.expires)
-        self._writes.append(Write(item.raw, entry, Future(), file=file))
+        self._writes.append(Write(item.raw, entry, file, future=Future()))
         self._bytes += self._writes[-1].size
         if len(self._writes) == _BATCH_WRITES or self._bytes >= _BATCH_BYTES:
             self.finish()

@@ -1,14 +1,17 @@
 """The steps that keep the shared cache true, each inside of one LMDB transaction.
 
 The invariant: *a cached value is never older than the last commit to its key*. A commit to disk, under
-the namespace's write lock, stands between two steps. `hold` takes the keys out of the cache, marks them
-HELD and counts up their buckets; `settle` puts the new values in and takes the marks away. A reader
-that finds nothing does `note` in the transaction it looked in, reads the disk, and then may `fill`:
-only if the key was not held when it looked, and no commit to its bucket has begun since. So a reader
-that was slower than a writer never puts back what the writer replaced.
+the namespace's write lock, stands between two steps. `hold` takes the keys out of the cache and enters
+them, HELD, in the namespace's journal; `settle` puts the new values in and takes the marks away. A
+reader that finds nothing does `note` in the transaction it looked in, reads the disk, and then may
+`fill`: only if the key was not held when it looked, and is not in the journal since. So a reader that
+was slower than a writer never puts back what the writer replaced.
 
-A writer that dies leaves marks: its keys are read from disk until the next writer settles, which
-clears all marks of the namespace, for under the lock they can only be of the dead.
+A journal is one record, so that 256 keys cost a hold three changes of the cache's trees fewer each: a
+count of all keys ever entered, how many of the last of them are held, and the checksums of the last
+ones. Whoever has read for so long that more were entered since does not fill. A writer that dies
+leaves marks: its keys are read from disk until the next writer settles, which clears all marks of the
+namespace, for under the lock they can only be of the dead.
 
 The values are in two generations. When the young one is full it becomes the old one, and what was old
 is dropped at once; what is read from the old one moves to the young. A key is in one of them at most.
@@ -16,16 +19,23 @@ is dropped at once; what is read from the old one moves to the young. A key is i
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
+from struct import Struct
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-BUCKETS = 4096
-"""How many counters there are: of so many fills one is refused for another key's commit."""
+PREFIX_BYTES = 8
+"""How much of a name says of which namespace it is."""
 
+JOURNAL = 480
+"""Keys that a journal has at least, of those last written. Its record fits into a page of LMDB."""
+
+_HEAD = Struct("=QI")  # how many keys were entered, how many of the last are held; their checksums
+_COUNT_BITS = 24
 _YOUNG = b"young"
 _ROTATIONS = b"rotations"
 
@@ -36,8 +46,7 @@ class Tables:
 
     meta: Any
     generations: tuple[Any, Any]
-    held: Any
-    counters: Any
+    journals: Any
     room: int
     """Bytes that a generation may take."""
 
@@ -50,26 +59,45 @@ class Tables:
         return int.from_bytes(txn.get(_ROTATIONS, b"", db=self.meta), "little")
 
 
-def note(txn: Any, tables: Tables, name: bytes) -> bytes | None:
+def note(txn: Any, tables: Tables, name: bytes) -> int | None:
     """Return what `fill` asks for, after a name was not found; None while it is held."""
-    if txn.get(name, db=tables.held) is not None:
-        return None
-    count: bytes = txn.get(_bucket(name), b"", db=tables.counters)
-    return count
+    journal = txn.get(name[:PREFIX_BYTES], db=tables.journals)
+    if journal is not None:
+        _, held = _HEAD.unpack_from(journal)
+        if held and _is_among(journal, held, name):
+            return None
+    return _count(txn, tables, journal)
 
 
-def fill(txn: Any, tables: Tables, name: bytes, noted: bytes, record: bytes) -> bool:
+def fill(txn: Any, tables: Tables, name: bytes, noted: int, record: bytes) -> bool:
     """Put in what was read from disk; returns whether it was.
 
     Not if it may have been replaced, and not if another reader was faster: a rotation may have come
     since, and the name would be in both generations.
     """
-    if note(txn, tables, name) != noted:
+    journal = txn.get(name[:PREFIX_BYTES], db=tables.journals)
+    count = _count(txn, tables, journal)
+    if count != noted and (journal is None or _is_among(journal, count - noted, name)):
         return False
     if any(txn.get(name, db=generation) is not None for generation in tables.generations):
         return False
     _put(txn, tables, ((name, record),))
     return True
+
+
+def _count(txn: Any, tables: Tables, journal: bytes | None) -> int:
+    """Return how many keys were entered. Without a journal: a number for each time it may be dropped."""
+    if journal is None:
+        return -1 - tables.rotations(txn)
+    count: int
+    count, _ = _HEAD.unpack_from(journal)
+    return count
+
+
+def _is_among(journal: bytes, last: int, name: bytes) -> bool:
+    """Whether a name may be among the last so many that were entered."""
+    checksums = memoryview(journal)[_HEAD.size :].cast("I")
+    return last > len(checksums) or crc32(name) in checksums[-last:]
 
 
 def promote(txn: Any, tables: Tables, name: bytes) -> None:
@@ -81,34 +109,36 @@ def promote(txn: Any, tables: Tables, name: bytes) -> None:
         _put(txn, tables, ((name, bytes(record)),))
 
 
-def hold(txn: Any, tables: Tables, names: Collection[bytes]) -> None:
-    """Let nobody find these names, nor fill them, until they are settled."""
+def hold(txn: Any, tables: Tables, prefix: bytes, names: Collection[bytes]) -> None:
+    """Let nobody find these names of a namespace, nor fill them, until they are settled."""
     for generation in tables.generations:
         if txn.stat(generation)["entries"]:
             for name in names:
-                txn.delete(name, db=generation)
-    with txn.cursor(db=tables.held) as cursor:
-        cursor.putmulti([(name, b"") for name in names])
-    buckets = {_bucket(name) for name in names}
-    with txn.cursor(db=tables.counters) as cursor:
-        counts = dict(cursor.getmulti(buckets))
-        cursor.putmulti([(bucket, _after(counts.get(bucket, b""))) for bucket in buckets])
+                txn.delete(name, b"", generation)
+    entered = array("I", map(crc32, names))
+    record = txn.get(prefix, db=tables.journals)
+    if record is None:
+        # More than any count that a journal of this namespace had before it was dropped.
+        count, past = txn.id() << _COUNT_BITS, array("I")
+    else:
+        count, held = _HEAD.unpack_from(record)
+        past = array("I", record[_HEAD.size :])
+        if held:  # by writers that died or failed
+            entered = array("I", {*past[-held:], *entered})
+    past += entered
+    head = _HEAD.pack(count + len(entered), len(entered))
+    last = past[-max(JOURNAL, len(entered)) :]
+    txn.put(prefix, head + last.tobytes(), db=tables.journals)
 
 
 def settle(
-    txn: Any, tables: Tables, prefix: bytes, records: Collection[tuple[bytes, bytes | None]]
+    txn: Any, tables: Tables, prefix: bytes, records: Iterable[tuple[bytes, bytes | None]]
 ) -> None:
-    """Put in what was committed, where it has a record, and take away all marks of a namespace.
-
-    There are records for all names that were held, one each.
-    """
-    if txn.stat(tables.held)["entries"] == len(records):  # there are no other marks
-        txn.drop(tables.held, delete=False)
-    else:
-        with txn.cursor(db=tables.held) as cursor:
-            there = cursor.set_range(prefix)
-            while there and cursor.key().startswith(prefix):
-                there = cursor.delete()
+    """Put in what was committed, where it has a record, and take away all marks of a namespace."""
+    journal = txn.get(prefix, db=tables.journals)
+    if journal is not None:
+        count, _ = _HEAD.unpack_from(journal)
+        txn.put(prefix, _HEAD.pack(count, 0) + journal[_HEAD.size :], db=tables.journals)
     _put(txn, tables, ((name, record) for name, record in records if record is not None))
 
 
@@ -122,12 +152,13 @@ def _put(txn: Any, tables: Tables, records: Iterable[tuple[bytes, bytes]]) -> No
     young = tables.young(txn)
     stat = txn.stat(tables.generations[young])
     pages = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
-    taken = pages * stat["psize"]
+    page = stat["psize"]
+    taken = pages * page
     fitting: list[tuple[bytes, bytes]] = []  # put in together: twice as fast as one by one
     for name, record in records:
         size = len(record) + len(name) + 16
-        if len(record) > stat["psize"] // 2 - 64:  # has pages of its own
-            size = -(-size // stat["psize"]) * stat["psize"]
+        if len(record) > page // 2 - 64:  # has pages of its own
+            size = -(-size // page) * page
         left -= size
         if left < 0:
             break
@@ -141,6 +172,7 @@ def _put(txn: Any, tables: Tables, records: Iterable[tuple[bytes, bytes]]) -> No
             txn.put(_YOUNG, b"1", db=tables.meta) if young else txn.delete(_YOUNG, db=tables.meta)
             count = tables.rotations(txn) + 1
             txn.put(_ROTATIONS, count.to_bytes(8, "little"), db=tables.meta)
+            _drop_journals(txn, tables)
         fitting.append((name, record))
     _put_all(txn, tables.generations[young], fitting)
 
@@ -150,9 +182,10 @@ def _put_all(txn: Any, generation: Any, records: list[tuple[bytes, bytes]]) -> N
         cursor.putmulti(records)
 
 
-def _after(count: bytes) -> bytes:
-    return (int.from_bytes(count, "little") + 1).to_bytes(8, "little")
-
-
-def _bucket(name: bytes) -> bytes:
-    return (crc32(name) % BUCKETS).to_bytes(2, "little")
+def _drop_journals(txn: Any, tables: Tables) -> None:
+    """Drop journals without marks: some are of namespaces that are gone, or have another prefix."""
+    with txn.cursor(db=tables.journals) as cursor:
+        there = cursor.first()
+        while there and cursor.key():
+            _, held = _HEAD.unpack_from(cursor.value())
+            there = cursor.next() if held else cursor.delete()

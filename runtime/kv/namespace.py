@@ -93,13 +93,14 @@ class KVNamespace:
         """
         store = self._store
         raw, metadata, expires = _checked(store, self._min_ttl, key, options, more)
-        if isinstance(value, BodyStream):
-            value = value.take() or b""
-        if is_async_stream(value):
-            came = await arrive_async(value, store.new_file)
-            await self._send(raw, Entry(came.in_memory(), metadata, expires), came.file)
-        else:
-            await self._send(raw, Entry(value_bytes(value), metadata, expires))
+        file = None
+        if type(value) is not str:  # most are, and then nothing has to be asked
+            if isinstance(value, BodyStream):
+                value = value.take() or b""
+            if is_async_stream(value):
+                came = await arrive_async(value, store.new_file)
+                value, file = came.in_memory(), came.file
+        await self._send(raw, Entry(value_bytes(value), metadata, expires), file)
 
     async def delete(self, key: Any, /) -> None:
         """Remove a key, if it is there; durable when this returns. Errors as of `put`."""
@@ -144,7 +145,7 @@ class KVNamespace:
     ) -> asyncio.Future[None]:
         """Submit a write once the gate lets it out; never before one that was sent earlier."""
         loop = asyncio.get_running_loop()
-        write = Write(key, entry, loop.create_future(), loop, file)
+        write = Write(key, entry, file, future=loop.create_future(), loop=loop)
         try:
             gate = self._confirm() if self._confirm is not None else None
         except BaseException:
@@ -222,7 +223,7 @@ class SyncKVNamespace:
     def delete_bulk(self, keys: Any, /) -> None:
         """Remove many keys and wait until that is durable; see `KVNamespace.delete_bulk`."""
         writes = [(key, Future[None]()) for key in bulk_keys(keys, "DELETE_BULK")]
-        self._store.submit(*(Write(key, None, future) for key, future in writes))
+        self._store.submit(*(Write(key, None, future=future) for key, future in writes))
         for _, future in writes:
             future.result()
 
@@ -245,7 +246,7 @@ class SyncKVNamespace:
 
     def _send(self, key: bytes, entry: Entry | None, file: ValueFile | None = None) -> None:
         future: Future[None] = Future()
-        self._store.submit(Write(key, entry, future, file=file))
+        self._store.submit(Write(key, entry, file, future=future))
         future.result()
 
     def __repr__(self) -> str:
@@ -256,6 +257,8 @@ def _checked(
     store: Store, min_ttl: int, key: Any, options: Any, keywords: Mapping[str, Any]
 ) -> tuple[bytes, str | None, float | None]:
     raw = key_bytes(key, "PUT")
+    if options is None and not keywords:
+        return raw, None, None
     given = read_options(options, keywords)
     expires = expiry(given, store.clock(), min_ttl) if given else None
     return raw, metadata_text(given), expires

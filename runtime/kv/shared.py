@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-FORMAT = 1
+FORMAT = 2
 """Part of the file's name: what another version made is not opened."""
 
 READERS = 2000
@@ -51,6 +51,9 @@ class Shared:
     id: int
     """Names this cache among all that ever were."""
 
+    largest: int
+    """Bytes of the largest record that is worth its room."""
+
     def __init__(self, path: Path, size: int) -> None:
         self.environment: Any = lmdb.open(
             os.fspath(path),
@@ -66,19 +69,15 @@ class Shared:
         )
         self.environment.reader_check()  # frees what killed processes were reading
         self._writing = lock_for_forks()
-        names = (b"meta", b"0", b"1", b"held", b"counters")
-        meta, young, old, held, counters = map(self.environment.open_db, names)
+        names = (b"meta", b"0", b"1", b"journals")
+        meta, young, old, journals = map(self.environment.open_db, names)
         # Two generations, and a quarter for what is dropped but still read, and LMDB's own pages.
         room = self.environment.info()["map_size"] * 3 // 8
-        self.tables = Tables(meta, (young, old), held, counters, room)
+        self.tables = Tables(meta, (young, old), journals, room)
+        self.largest = min(room // 8, 1024 * 1024)
         with self.environment.begin(write=True) as txn:
             txn.put(_ID, secrets.token_bytes(8), db=meta, overwrite=False)
             self.id = int.from_bytes(txn.get(_ID, b"", db=meta), "little")
-
-    @property
-    def largest(self) -> int:
-        """Bytes of the largest record that is worth its room."""
-        return min(self.tables.room // 8, 1024 * 1024)
 
     @contextmanager
     def write(self) -> Iterator[Any]:

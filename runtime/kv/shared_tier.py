@@ -121,7 +121,8 @@ class SharedTier:
         if self._words[0] != self._token and not self._look_again():
             return load(key)
         name = self._name(key)
-        noted = old = None
+        old: bytes | None = None
+        noted: int | None = None
         try:
             with self._begin() as txn:
                 record = txn.get(name, db=self._first)
@@ -143,7 +144,7 @@ class SharedTier:
             self.refused += 1
         return entry
 
-    def _fill(self, name: bytes, noted: bytes | None, record: bytes | None) -> bool:
+    def _fill(self, name: bytes, noted: int | None, record: bytes | None) -> bool:
         if noted is None or record is None:
             return record is None
         try:
@@ -168,7 +169,10 @@ class SharedTier:
         self._holding = False
         try:
             if self._is_found(locked=True):
-                self._names = [self._name(key) for key in keys]
+                prefix = self._prefix
+                self._names = [
+                    prefix + key if len(key) <= _LONGEST else self._name(key) for key in keys
+                ]
                 self._hold(self._names)
                 self._holding = True
         except Exception as error:
@@ -179,11 +183,11 @@ class SharedTier:
     def _hold(self, names: list[bytes]) -> None:
         try:
             with self._open.write() as txn:
-                coherence.hold(txn, self._tables, names)
+                coherence.hold(txn, self._tables, self._prefix, names)
         except lmdb.MapFullError:
             self._open.environment.reader_check()  # who died reading keeps pages
             with self._open.write() as txn:
-                coherence.hold(txn, self._tables, names)
+                coherence.hold(txn, self._tables, self._prefix, names)
 
     def settle(self, writes: Collection[Staged]) -> None:
         """Take the committed values. Keys that stay held for want of room are read from disk."""
@@ -310,10 +314,10 @@ class SharedTier:
         return self._prefix + key
 
     def _settled(self, staged: Staged) -> bytes | None:
-        """Return what the cache is to hold of a write."""
-        if staged.file is not None and staged.file.size > self._open.largest:
-            return None
-        return self._record(staged.entry)
+        """Return what the cache is to hold of a write; None where that is too large."""
+        entry, file = staged.entry, staged.file
+        size = 0 if entry is None else len(entry.value) if file is None else file.size
+        return pack(entry) if size <= self._open.largest else None
 
     def _record(self, entry: object) -> bytes | None:
         """Return what the cache is to hold; None where that is too large."""

@@ -54,6 +54,12 @@ class Store:
     text: Callable[[str], str | None]
     """Returns a key's value as text where the shared cache has it at once; None says nothing."""
 
+    submit: Callable[..., None]
+    """Puts writes in line; their futures are answered when they are durable, or failed.
+
+    Raises KVError when the store is closed.
+    """
+
     def __init__(
         self,
         directory: Path,
@@ -90,6 +96,7 @@ class Store:
             Publisher(self.directory, words),
             self.directory.name,
         )
+        self.submit = self._committer.submit
         self._watching = Watching(self.directory, words, self.clock, self.first_expiry, self.tidy)
 
     def read(self, key: bytes) -> Entry | None:
@@ -130,13 +137,6 @@ class Store:
         """Begin the file of a value that arrives as a stream. Raises OSError."""
         return self._durable.new_file()
 
-    def submit(self, *writes: Write) -> None:
-        """Put writes in line; their futures are answered when they are durable, or failed.
-
-        Raises KVError when the store is closed.
-        """
-        self._committer.submit(*writes)
-
     def drain(self) -> None:
         """Block until every write submitted so far is answered."""
         self._committer.drain()
@@ -174,7 +174,7 @@ class Store:
     def remove(self, key: bytes) -> None:
         """Remove a key and wait until that is durable. Raises KVError."""
         future: Future[None] = Future()
-        self.submit(Write(key, None, future))
+        self.submit(Write(key, None, future=future))
         future.result()
 
     def disagreeing(self) -> list[bytes]:

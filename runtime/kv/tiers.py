@@ -24,7 +24,7 @@ HELD_BYTES = 1024 * 1024
 """Values larger than this are not held in memory when they are written or read as streams."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that takes 0.5 µs of each put
 class Entry:
     """A value with what belongs to it."""
 
@@ -53,9 +53,9 @@ class Listed:
     expires: float | None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Staged:
-    """A write for which all is done that can be done outside of the lock."""
+    """A write; once `stage` is through with it, all is done that can be done outside of the lock."""
 
     key: bytes
     entry: Entry | None
@@ -81,10 +81,10 @@ class DurableTier(Protocol):
     def new_file(self) -> ValueFile:
         """Begin the file of a value that arrives as a stream. Any thread."""
 
-    def stage(self, key: bytes, entry: Entry | None, file: ValueFile | None) -> Staged:
+    def stage(self, write: Staged) -> None:
         """Do a write's work that needs no lock. Nobody sees anything of it yet.
 
-        `file` has the value already if it came as a stream; it is gone when this raises.
+        It has a file already if its value came as a stream; that is gone when this raises.
         """
 
     def unstage(self, staged: Staged) -> None:

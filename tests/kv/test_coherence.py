@@ -38,12 +38,31 @@ def test_a_reader_slower_than_a_writer_puts_back_nothing(shared):
         with shared.write() as txn:
             noted = coherence.note(txn, tables, key)
         with shared.write() as txn:
-            coherence.hold(txn, tables, [key])
+            coherence.hold(txn, tables, PREFIX, [key])
             assert not coherence.fill(txn, tables, key, noted, b"old")
         with shared.write() as txn:
             coherence.settle(txn, tables, PREFIX, [(key, None)])
             assert not coherence.fill(txn, tables, key, noted, b"old")
         assert find(shared, key) == [None, None]
+
+
+def test_a_reader_slower_than_a_writer_and_a_generation_puts_back_nothing(shared):
+    key, tables = KEYS[0], shared.tables
+    for _ in range(3):  # before the first commit, and then after journals were dropped
+        with shared.write() as txn:
+            noted = coherence.note(txn, tables, key)
+        with shared.write() as txn:
+            coherence.hold(txn, tables, PREFIX, [key])
+        with shared.write() as txn:
+            coherence.settle(txn, tables, PREFIX, [(key, None)])
+        gone = shared.rotations() + 2
+        for number in range(99):
+            if shared.rotations() == gone:
+                break
+            with shared.write() as txn:
+                coherence.settle(txn, tables, OTHER, [(OTHER + b"%d" % number, b"x" * 30_000)])
+        with shared.write() as txn:
+            assert not coherence.fill(txn, tables, key, noted, b"old")
 
 
 def test_of_two_readers_that_fill_one_key_only_the_first_does(shared):
@@ -82,7 +101,7 @@ def test_no_transaction_takes_more_than_the_memory_there_is(shared):
     big = [(PREFIX + b"%d" % number, b"x" * 50_000) for number in range(100)]
     for _ in range(10):
         with shared.write() as txn:
-            coherence.hold(txn, shared.tables, [name for name, _ in big])
+            coherence.hold(txn, shared.tables, PREFIX, [name for name, _ in big])
         with shared.write() as txn:
             coherence.settle(txn, shared.tables, PREFIX, big)
     assert any(find(shared, big[0][0]))
@@ -97,16 +116,14 @@ class Steps(RuleBasedStateMachine):
         Path(self.directory.name).chmod(0o700)
         self.shared = open_shared(Path(self.directory.name), 1 << 20)
         tables = self.shared.tables
-        self.tables = coherence.Tables(
-            tables.meta, tables.generations, tables.held, tables.counters, ROOM
-        )
+        self.tables = coherence.Tables(tables.meta, tables.generations, tables.journals, ROOM)
         self.disk = {}
         self.versions = itertools.count()
         self.writing = None  # (values by key, whether committed)
         self.readers = []  # [key, what was noted, what was read from disk or None]
         with self.shared.write() as txn:
-            coherence.hold(txn, self.tables, [OTHER + b"held"])
-            coherence.hold(txn, self.tables, KEYS)
+            coherence.hold(txn, self.tables, OTHER, [OTHER + b"held"])
+            coherence.hold(txn, self.tables, PREFIX, KEYS)
             coherence.settle(txn, self.tables, PREFIX, ())
 
     def record(self, key):
@@ -147,7 +164,7 @@ class Steps(RuleBasedStateMachine):
     def hold(self, written, length):
         values = {key: b"%d " % next(self.versions) + b"x" * length for key in written}
         with self.shared.write() as txn:
-            coherence.hold(txn, self.tables, list(values))
+            coherence.hold(txn, self.tables, PREFIX, list(values))
         self.writing = values, False
 
     @precondition(lambda self: self.writing and not self.writing[1])
@@ -176,7 +193,7 @@ class Steps(RuleBasedStateMachine):
         with self.shared.environment.begin() as txn:
             for key in KEYS:
                 found = [txn.get(key, db=generation) for generation in self.tables.generations]
-                held = txn.get(key, db=self.tables.held) is not None
+                held = coherence.note(txn, self.tables, key) is None
                 assert set(found) <= {None, self.record(key)}
                 assert held + sum(record is not None for record in found) <= 1
             assert coherence.note(txn, self.tables, OTHER + b"held") is None

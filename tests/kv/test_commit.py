@@ -50,7 +50,10 @@ async def test_a_loop_that_ended_keeps_nobody_waiting(store, sync_kv):
     loop = asyncio.new_event_loop()
     gone = loop.create_future()
     loop.close()
-    store.submit(Write(b"k", Entry(b"v", None, None), gone, loop), Write(b"l", None, future))
+    store.submit(
+        Write(b"k", Entry(b"v", None, None), future=gone, loop=loop),
+        Write(b"l", None, future=future),
+    )
     await asyncio.wrap_future(future)
     assert sync_kv.get("k") == "v"
 

@@ -105,7 +105,7 @@ def test_a_fork_in_the_midst_of_writing_leaves_both_sides_working(directory, sta
     kv.put("parent", "1")
     for number in range(10):
         future = Future()
-        store.submit(Write(b"under way", Entry(b"x" * 200_000, None, None), future))
+        store.submit(Write(b"under way", Entry(b"x" * 200_000, None, None), future=future))
         child = start(child_, number)
         future.result()
         kv.put("parent", "1")
