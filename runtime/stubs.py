@@ -266,8 +266,10 @@ class DurableObjectNamespace:
 
     def _target_of(self, key: Any) -> Target:
         name = name_of(key)
-        object_id = self._key.from_name(name) if isinstance(name, str) else name
-        return self.get(object_id)._target  # noqa: SLF001
+        if isinstance(name, str):
+            made = self._key.from_name(name)
+            return self._class_name, made.raw, made.name
+        return self.get(name)._target  # noqa: SLF001
 
     def jurisdiction(self, _name: str | None = None) -> DurableObjectNamespace:
         """Refuse: one machine has one jurisdiction."""

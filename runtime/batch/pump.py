@@ -50,6 +50,10 @@ RUN_BYTES: Final = 1 << 20
 READ_BYTES: Final = 128 << 20
 """How much memory the items may take that are read and not yielded, about."""
 
+RUNS: Final = 1024
+"""Runs that may be under way. What is ready past them waits here, where it costs no more than its
+items, and may still gather items for its key; hosts have enough to do."""
+
 BATCHES: Final = 64
 """Calls with incomplete batches that may be under way; past them, batches wait until complete."""
 
@@ -210,7 +214,7 @@ class Pump:
         if self._later or self._suspects:
             yield from self._again()
         ready, incomplete = self._ready, self._incomplete
-        while ready:
+        while ready and self.under_way < RUNS:
             lane = ready.popleft()
             if lane.queue == 2:
                 yield self._start(lane)

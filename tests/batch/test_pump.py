@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from runtime.batch.done import Done
 from runtime.batch.plan import Plan
-from runtime.batch.pump import BATCHES, NOTHING, SUSPECT, Pump
+from runtime.batch.pump import BATCHES, NOTHING, RUNS, SUSPECT, Pump
 from runtime.wire.codec import pack_error
 from workers.errors import HostLost, RuntimeClosed
 
@@ -90,6 +90,20 @@ def test_reading_stops_when_one_item_stays_behind_so_that_memory_is_bounded():
         drain(pump)
     assert read == 64
     assert len(pump.done.above) <= 64
+
+
+def test_a_thousand_runs_are_under_way_and_the_items_of_further_keys_gather():
+    pump, _ = pump_of()
+    for key in range(RUNS + 2):
+        pump.feed(key, "first")
+    flights = sent(pump)
+    assert len(flights) == RUNS
+    pump.feed(RUNS, "second")
+    assert sent(pump) == []
+    pump.answer(flights[0], reply(flights[0]))
+    (further,) = sent(pump)
+    assert further.lane.key == RUNS
+    assert [entry[1] for entry in further.entries] == ["first", "second"]
 
 
 def test_large_items_lower_the_number_in_flight():
