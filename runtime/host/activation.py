@@ -20,7 +20,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from runtime.bindings import Env
-from runtime.host.context import DurableObjectAbort, DurableObjectContext, keep
+from runtime.host.context import DurableObjectAbort, DurableObjectContext, explain, keep
 from runtime.host.flow import Flow
 from runtime.host.gates import InputGate, OutputGate
 from runtime.host.runs import RunCall
@@ -88,13 +88,18 @@ class Event(NamedTuple):
 
 
 class Said(Protocol):
-    """Something that waits behind the output gate."""
+    """Something that waits behind the output gate; a plain result is a `Result` there."""
 
     def leave(self) -> None:
         """Go out: what was written before is durable."""
 
     def fail(self, error: BaseException) -> None:
         """Never go out: what was written before is lost."""
+
+
+Result: TypeAlias = "tuple[Channel, Message]"
+"""A result that is all in its message, behind the output gate. A plain tuple: nearly every call has
+one (0.08 µs to make and to send; an Answer takes 0.3)."""
 
 
 class Answer(NamedTuple):
@@ -186,7 +191,7 @@ class Activation:
         self.id = object_id
         self.class_name = class_name
         self.gate = InputGate(host.loop.create_future)
-        self.output: OutputGate[Said] = OutputGate()
+        self.output: OutputGate[Said | Result] = OutputGate()
         self.flows: set[Flow] = set()
         """Bodies and generators of ended events that were not yet read to their end."""
         self.reset_by: ObjectReset | None = None
@@ -327,6 +332,8 @@ class Activation:
         elif type(value) in PLAIN:
             if self.output.open:
                 channel.post((m.RESULT, call, value))
+            elif self.reset_by is None:
+                self.output.hold((channel, (m.RESULT, call, value)))
             else:
                 self.say(Answer(channel, (m.RESULT, call, value), ()))
         elif type(value) in GENERATORS:
@@ -357,6 +364,8 @@ class Activation:
         channel, call, incoming = ticket
         if incoming is not None:
             incoming.close()
+        if isinstance(error, AttributeError):
+            explain(error)
         own = not (isinstance(error, RoostError) and not error.remote)
         message = (m.ERROR, call, pack_error(error, self.id.raw, remote=own))
         if self.output.open or self.reset_by is not None:
@@ -447,7 +456,11 @@ class Activation:
             self.host.catalog.replace(self)
             return
         for said in self.output.confirmed():
-            said.leave()
+            if type(said) is tuple:
+                channel, message = said
+                channel.post(message)
+            else:
+                said.leave()  # type: ignore[union-attr]
 
     @property
     def raw_id(self) -> bytes:
@@ -482,7 +495,10 @@ class Activation:
         self.storage.failed()
         flying = self.output.flying
         for said in self.output.broken():
-            said.fail(error)
+            if type(said) is tuple:
+                Answer(*said, ()).fail(error)
+            else:
+                said.fail(error)  # type: ignore[union-attr]
         for flow in list(self.flows):
             flow.fail(error)
         for task in list(self._running.values()):

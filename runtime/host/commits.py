@@ -30,8 +30,8 @@ class Commits:
         self._loop = loop
         self._group = CommitGroup()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="roost-sync")
-        self._marked: dict[int, Activation] = {}
-        self._flying: dict[int, Activation] = {}
+        self._marked: dict[Activation, None] = {}
+        self._flying: dict[Activation, None] = {}
         self._scheduled = False
 
     @property
@@ -41,7 +41,7 @@ class Commits:
 
     def mark(self, activation: Activation) -> None:
         """Take an activation that has written into the next round, at the end of this tick."""
-        self._marked[id(activation.storage)] = activation
+        self._marked[activation] = None
         self._group.mark(activation.storage)
         if not self._scheduled and not self._flying:
             self._scheduled = True
@@ -49,14 +49,14 @@ class Commits:
 
     def forget(self, activation: Activation) -> None:
         """Leave an activation out of the next round: what it wrote is void."""
-        self._marked.pop(id(activation.storage), None)
+        self._marked.pop(activation, None)
 
     def _start(self) -> None:
         self._scheduled = False
         self._flying, self._marked = self._marked, {}
         if not self._flying:
             return
-        for activation in self._flying.values():
+        for activation in self._flying:
             activation.output.taken()
         under_way = self._group.start_round()
         if under_way.needs_sync:
@@ -68,8 +68,8 @@ class Commits:
     def _ended(self, under_way: Round, error: BaseException | None) -> None:
         failed = self._group.end_round(under_way, error)
         flying, self._flying = self._flying, {}
-        for key, activation in flying.items():
-            cause = failed.get(key)
+        for activation in flying:
+            cause = failed.get(id(activation.storage)) if failed else None
             if cause is None:
                 activation.confirmed()
             else:

@@ -1,7 +1,7 @@
 """`ctx`: what an object, or the entrypoint, may ask of its host.
 
 Semantics: Cloudflare's DurableObjectState and ExecutionContext. What of them Roost does not have
-in this version raises an AttributeError that says so.
+in this version raises an AttributeError, which tells the caller so.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import asyncio
 import logging
 from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from runtime.host.socket_context import SocketContext
+from runtime.storage import ObjectStorage
 from workers.errors import ObjectReset
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from runtime.host.activation import Activation
     from runtime.host.host import Host
     from runtime.ids import ObjectId
-    from runtime.storage import ObjectStorage
 
 T = TypeVar("T")
 
@@ -61,10 +61,22 @@ _section: ContextVar[_Section | None] = ContextVar("_section", default=None)
 class DurableObjectContext(SocketContext):
     """The `ctx` of an object."""
 
-    __slots__ = ("_activation", "_outermost", "_sections")
+    MISSING: ClassVar = (
+        "ctx.{} does not exist; ctx has id, storage, waitUntil, blockConcurrencyWhile, abort, and "
+        "for WebSockets acceptWebSocket, getWebSockets, getTags, broadcast, "
+        "setWebSocketAutoResponse, getWebSocketAutoResponse, getWebSocketAutoResponseTimestamp, "
+        "setHibernatableWebSocketEventTimeout and getHibernatableWebSocketEventTimeout"
+    )
+    """What a caller is told of an attribute that is not there."""
+
+    __slots__ = ("_activation", "_outermost", "_sections", "storage")
+
+    storage: ObjectStorage
+    """The object's private, durable storage."""
 
     def __init__(self, activation: Activation) -> None:
         self._activation = activation
+        self.storage = activation.storage
         self._outermost = _Section(0)
         self._sections: set[asyncio.Task[Any]] = set()
 
@@ -72,11 +84,6 @@ class DurableObjectContext(SocketContext):
     def id(self) -> ObjectId:
         """The object's id; its `name` is the one it was addressed by, if it was."""
         return self._activation.id
-
-    @property
-    def storage(self) -> ObjectStorage:
-        """The object's private, durable storage."""
-        return self._activation.storage
 
     @property
     def critical(self) -> bool:
@@ -189,14 +196,11 @@ class DurableObjectContext(SocketContext):
     waitUntil = wait_until
     blockConcurrencyWhile = block_concurrency_while
 
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(
-            f"ctx.{name} does not exist; ctx has id, storage, waitUntil, blockConcurrencyWhile, "
-            "abort, and for WebSockets acceptWebSocket, getWebSockets, getTags, broadcast, "
-            "setWebSocketAutoResponse, getWebSocketAutoResponse, "
-            "getWebSocketAutoResponseTimestamp, setHibernatableWebSocketEventTimeout and "
-            "getHibernatableWebSocketEventTimeout"
-        )
+
+def explain(error: AttributeError) -> None:
+    """Have the error of an attribute that `ctx` or `ctx.storage` does not have say what there is."""
+    if isinstance(error.obj, (DurableObjectContext, ObjectStorage)):
+        error.args = (error.obj.MISSING.format(error.name),)
 
 
 class ExecutionContext:

@@ -8,7 +8,7 @@ each socket gets its messages in the order in which they were sent.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runtime.wire import messages as m
 
@@ -44,7 +44,7 @@ class Voice:
     __slots__ = ("_last", "_numbers", "_output", "_say")
 
     def __init__(
-        self, say: Callable[[Said], None] | None = None, output: OutputGate[Said] | None = None
+        self, say: Callable[[Said], None] | None = None, output: OutputGate[Any] | None = None
     ) -> None:
         self._say = say
         self._output = output

@@ -165,7 +165,7 @@ class CommitGroup:
         for storage, change in ended._taken:  # noqa: SLF001
             if change.home is not None:
                 change.home.rounds -= 1
-            if id(storage) in failures:
+            if failures and id(storage) in failures:
                 storage.failed()
             else:
                 storage.committed(change)

@@ -9,7 +9,7 @@ end in one step. Semantics are Cloudflare's, https://developers.cloudflare.com/d
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from runtime.storage.alarm import Alarm, alarm_time, past_time
 from runtime.storage.arguments import (
@@ -26,7 +26,7 @@ from runtime.storage.kv import SyncKV
 from runtime.storage.sql import Sql
 from runtime.storage.store import Store
 from runtime.storage.transaction import nowhere, run_transaction, run_transaction_sync
-from runtime.storage.values import hold, reveal
+from runtime.storage.values import Packed, hold, reveal
 from runtime.storage.write_set import ABSENT, UNKNOWN
 
 if TYPE_CHECKING:
@@ -46,7 +46,19 @@ __all__ = ["ObjectStorage"]
 
 
 class ObjectStorage(Store):
-    """See the module's text."""
+    """See the module's text.
+
+    It has no `__getattr__` for what is not there: with one, Python 3.11 takes 0.04 µs for each use of
+    any attribute, which came to a quarter of a durable call.
+    """
+
+    MISSING: ClassVar = (
+        "ctx.storage.{} does not exist in this version of Roost: storage has get, put, delete, "
+        "list, entries, deleteAll, transaction, transactionSync, sql, kv, getAlarm, setAlarm, "
+        "deleteAlarm, sync, getCurrentBookmark, getBookmarkForTime and "
+        "onNextSessionRestoreBookmark"
+    )
+    """What a caller is told of an attribute that is not there."""
 
     __slots__ = (
         "_alone",
@@ -111,7 +123,9 @@ class ObjectStorage(Store):
                 return ready({name: value for name, value in values if value is not ABSENT})
         elif (held := self._known.get(key, UNKNOWN)) is not UNKNOWN:
             # What memory knows needs no check of the key.
-            return ready(None if held is ABSENT else reveal(key, held))
+            if type(held) is Packed:
+                held = reveal(key, held)
+            return ready(None if held is ABSENT else held)
         value = self.read(key_text(key))
         return ready(None if value is ABSENT else value)
 
@@ -324,16 +338,6 @@ class ObjectStorage(Store):
         self._ringing = None
         if self.alarm() == due:
             self.put_alarm(then)
-
-    # ---------------------------------------------------------------------------------------------
-
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(
-            f"ctx.storage.{name} does not exist in this version of Roost: storage has get, put, "
-            "delete, list, entries, deleteAll, transaction, transactionSync, sql, kv, getAlarm, "
-            "setAlarm, deleteAlarm, sync, getCurrentBookmark, getBookmarkForTime and "
-            "onNextSessionRestoreBookmark"
-        )
 
     deleteAll = delete_all
     transactionSync = transaction_sync

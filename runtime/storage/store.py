@@ -87,7 +87,6 @@ class Store:
     __slots__ = (
         "_announced",
         "_confirm",
-        "_failed",
         "_files",
         "_freeing",
         "_homed",
@@ -105,6 +104,7 @@ class Store:
         "_writes",
         "cause",
         "file",
+        "has_failed",
         "transactions",
     )
 
@@ -112,6 +112,8 @@ class Store:
     """Where the object's entries are, unless it has a file of its own."""
     cause: Exception | None
     """Why the object was reset, if its storage was the cause."""
+    has_failed: bool
+    """Whether the object was reset: what it had not committed is void, and this has no use."""
     transactions: int
     """How many asynchronous transactions are open, one within the other."""
 
@@ -141,10 +143,10 @@ class Store:
         self._on_alarm = on_alarm
         self._value_bytes = limits.value_bytes
         self._writes = WriteSet(object_id, class_name)
-        self._known = self._writes.known  # the hot paths' shortcuts; both dicts stay the same ones
+        self._known = self._writes.known  # the hot paths' shortcuts
         self._pending = self._writes.pending
         self._announced = False
-        self._failed = False
+        self.has_failed = False
         self._moving = False  # the entries' move to the own file is not committed
         self._incurred = _NO_DEBT  # by the change that is under way
         self._owed = _NO_DEBT
@@ -155,7 +157,7 @@ class Store:
 
     def check(self) -> None:
         """Raise ObjectReset when the object was reset."""
-        if self._failed:
+        if self.has_failed:
             raise ObjectReset(
                 "this instance of the object was reset and can no longer use its storage",
                 durable_object_id=str(self._id),
@@ -167,7 +169,8 @@ class Store:
         Not while an asynchronous transaction is open: nothing of it may be taken, and what leaves
         the object meanwhile does not depend on it.
         """
-        self.check()
+        if self.has_failed:
+            self.check()
         if not self._announced and not self.transactions:
             self._on_write()
             self._announced = True
@@ -369,7 +372,7 @@ class Store:
 
     def end_savepoint(self, *, keep: bool) -> None:
         """Close the newest savepoint, and keep or undo what was written since."""
-        if self._failed:
+        if self.has_failed:
             self._writes.undo.pop()
             return
         if keep:
@@ -391,11 +394,6 @@ class Store:
             self.begin_write()
 
     # --- for the engine --------------------------------------------------------------------------
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether the object was reset: what it had not committed is void, and this has no use."""
-        return self._failed
 
     @property
     def is_dirty(self) -> bool:
@@ -440,8 +438,9 @@ class Store:
         Reads see it as before. Changes must be committed to the file in the order they were taken.
         """
         self._announced = False
-        home = self._home()
+        home = None if self._homed is False else self._home()
         change = self._writes.take() if home is None else self._take_home(home)
+        self._pending = self._writes.pending  # a new one
         if self._waiting:
             self._wake()
         return change
@@ -497,7 +496,7 @@ class Store:
         if change.alarm is not KEEP and self._on_alarm is not None:
             assert change.alarm is None or isinstance(change.alarm, Alarm)
             self._on_alarm(change.alarm)
-        if self._homed and not self._failed:
+        if self._homed and not self.has_failed:
             self._settle()
 
     def _settle(self) -> None:
@@ -529,7 +528,7 @@ class Store:
 
     def failed(self, cause: Exception | None = None) -> None:
         """Drop what is not committed and refuse all use from now on: the object was reset."""
-        self._failed = True
+        self.has_failed = True
         self.cause = self.cause or cause
         self._writes.drop()
         self._wake()

@@ -1,9 +1,9 @@
 """What one object has written and read, in memory: its write set and its read cache in one.
 
-Every key is in one of three states: *pending* (written, no commit has taken it), *unsynced* (taken
-by a commit that is not yet durable), or *clean* (as in the file). The newest state of each key that
-is in memory is in `known`, so one look-up answers a read whatever is under way. Pending and
-unsynced keys never leave memory; clean ones do, the oldest first, when there are too many of them.
+Every key is in one of three states: *pending* (written, no commit has taken it), *flying* (taken by
+a commit that is not yet durable), or *clean* (as in the file). The newest state of each key that is
+in memory is in `known`, so one look-up answers a read whatever is under way. Pending and flying
+keys never leave memory; clean ones do, the oldest first, when there are too many of them.
 
 Changes are taken, and committed to the file, in order; several may be under way at once. Inside a
 savepoint each write leaves behind what it replaced, so that a transaction can be undone. Plain
@@ -95,8 +95,6 @@ class Change(NamedTuple):
     """(object id, key)."""
     sequence: int = 0
     """The change's number among those of its activation."""
-    keys: Collection[str] = ()
-    """The keys of puts and deletes."""
     records: Collection[tuple[bytes, bytes, bytes | None]] = ()
     """(object id, record's key, value, or None to delete it): the engine's own; see RECORDS."""
     forget: bool = False
@@ -131,11 +129,11 @@ class WriteSet:
     __slots__ = (
         "_class_name",
         "_entered",
+        "_flying",
         "_hollow",
         "_id",
         "_registered",
         "_trim_at",
-        "_unsynced",
         "alarm",
         "alarm_set",
         "known",
@@ -173,7 +171,7 @@ class WriteSet:
         self.alarm = UNKNOWN
         self.alarm_set = False
         self.undo = []
-        self._unsynced: dict[str, int] = {}  # the last change that has the key
+        self._flying: list[Collection[str]] = []  # for each change under way its keys, in order
         self._hollow: int | None = None  # the last change with a wipe that the file may lack
         self.sequence = 0
         self._registered = False
@@ -193,7 +191,7 @@ class WriteSet:
     @property
     def unclean(self) -> int:
         """How many keys the file may lack, at most."""
-        return len(self.pending) + len(self._unsynced)
+        return len(self.pending) + sum(map(len, self._flying))
 
     def find(self, key: str) -> Any:
         """Return the held value, ABSENT or UNKNOWN."""
@@ -217,7 +215,7 @@ class WriteSet:
         """Delete everything, also what earlier changes under way will have written."""
         self.known.clear()
         self.pending.clear()
-        self._unsynced.clear()
+        self._flying = [()] * len(self._flying)
         self._entered = 0
         self.wiped = True
         self._hollow = self.sequence
@@ -257,20 +255,21 @@ class WriteSet:
 
         `more` says that the object has written something beside its entries.
         """
-        if not (more or self.dirty):
+        pending = self.pending
+        if not (pending or more or self.dirty):
             return None
-        raw, sequence, pending = self._id.raw, self.sequence, self.pending
+        raw = self._id.raw
         puts: list[tuple[bytes, bytes, bytes]] = []
         deletes: list[tuple[bytes, bytes]] = []
+        entered = len(pending) * _ENTRY_BYTES
         for key, held in pending.items():
             if held is ABSENT:
                 deletes.append((raw, key.encode()))
-                self._entered += _ENTRY_BYTES
             else:
                 data = pack(held)
                 puts.append((raw, key.encode(), data))
-                self._entered += _ENTRY_BYTES + len(data)
-            self._unsynced[key] = sequence
+                entered += len(data)
+        self._entered += entered
         # An object that was wiped and has nothing since is forgotten; its next write is a new first.
         # Records alone make no object: they may be of one that was forgotten.
         alarm = self.alarm if self.alarm_set else KEEP
@@ -284,8 +283,7 @@ class WriteSet:
             self.wiped,
             puts,
             deletes,
-            sequence,
-            tuple(pending),
+            self.sequence,
             [(raw, key, None if value is None else value()) for key, value in self.records.items()]
             if self.records
             else (),
@@ -293,10 +291,12 @@ class WriteSet:
             alarm,
         )
         self._registered = exists and (wrote or self._registered)
+        self._flying.append(pending)
+        self.pending = {}
         self.sequence += 1
         self.wiped = self.alarm_set = False
-        pending.clear()
-        self.records.clear()
+        if self.records:
+            self.records.clear()
         return change
 
     def forgotten(self) -> None:
@@ -305,10 +305,8 @@ class WriteSet:
 
     def committed(self, change: Change) -> None:
         """Take note that a change is in the file and durable; its keys are clean, unless rewritten."""
-        unsynced = self._unsynced
-        for key in change.keys:
-            if unsynced.get(key) == change.sequence:
-                del unsynced[key]
+        if self._flying:  # not if the object was reset meanwhile
+            del self._flying[0]
         if self._hollow is not None and change.sequence >= self._hollow:
             self._hollow = None
         if self._entered > CACHE_BYTES:
@@ -317,9 +315,7 @@ class WriteSet:
     def overlay(self, wanted: KeyRange) -> list[tuple[bytes, Any]]:
         """Return what the file may lack in a range, in its order: (key, held value or ABSENT)."""
         found = [
-            (raw, self.known[key])
-            for key in {**self._unsynced, **self.pending}
-            if (raw := key.encode()) in wanted
+            (raw, self.known[key]) for key in self._pinned() if (raw := key.encode()) in wanted
         ]
         found.sort(key=_first, reverse=wanted.reverse)
         return found
@@ -329,15 +325,19 @@ class WriteSet:
         self.known.clear()
         self.pending.clear()
         self.records.clear()
-        self._unsynced.clear()
+        self._flying.clear()
         for writes in self.undo:
             writes.clear()
         self.alarm = UNKNOWN
         self.wiped = self.alarm_set = False
         self._hollow = None
 
+    def _pinned(self) -> set[str]:
+        """Return the keys that may not leave memory: the file may lack what they are."""
+        return set(self.pending).union(*self._flying)
+
     def _trim(self) -> None:
-        known, pinned = self.known, {**self._unsynced, **self.pending}
+        known, pinned = self.known, self._pinned()
         total = sum(map(_size, known.values()))
         if total > CACHE_BYTES:
             # Half, so that the walk is made once in a while and not at every read.

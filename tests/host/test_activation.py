@@ -2,6 +2,7 @@
 
 import asyncio
 from functools import partialmethod
+from operator import attrgetter
 
 import pytest
 
@@ -57,6 +58,12 @@ class Room(DurableObject):
 
     def fail(self, error):
         raise error
+
+    def look_at(self, *names):
+        return attrgetter(".".join(names))(self.ctx)
+
+    def fail_to_look_at(self, name):
+        return getattr(self, name)
 
     def same(self):
         return id(self)
@@ -435,3 +442,14 @@ async def test_overload_is_answered_at_once_also_while_a_commit_is_under_way(hou
     with pytest.raises(Overloaded):
         await soon(room.add(1))
     waiting.cancel()
+
+
+async def test_a_caller_is_told_what_ctx_has_when_it_has_not_what_the_code_asked_for(house):
+    stub = (await house(ROOMS=Room)).env.ROOMS.getByName("a")
+    for name in ("getBookmark", "primary"):
+        with pytest.raises(AttributeError, match=rf"ctx\.storage\.{name} does not exist.*getAlarm"):
+            await stub.look_at("storage", name)
+    with pytest.raises(AttributeError, match=r"ctx\.facets does not exist; ctx has id, storage"):
+        await stub.look_at("facets")
+    with pytest.raises(AttributeError, match=r"^'Room' object has no attribute 'facets'$"):
+        await stub.fail_to_look_at("facets")

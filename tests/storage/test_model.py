@@ -152,7 +152,7 @@ class Model(RuleBasedStateMachine):
     @invariant()
     def clean_keys_are_bounded(self):
         writes = self.storage._writes
-        clean = writes.known.keys() - writes.pending.keys() - writes._unsynced.keys()
+        clean = writes.known.keys() - writes._pinned()
         assert sum(write_set._size(writes.known[key]) for key in clean) <= 1.5 * 1500 + 600
 
     def teardown(self):

@@ -237,9 +237,3 @@ async def test_a_file_that_cannot_be_read_is_a_storage_error(storage):
         with pytest.raises(StorageError) as raised:
             await use("k")
         assert isinstance(raised.value.__cause__, apsw.Error)
-
-
-def test_what_is_not_there_says_what_is(storage):
-    for name in ("getBookmark", "primary"):
-        with pytest.raises(AttributeError, match=rf"ctx\.storage\.{name} does not exist in this"):
-            getattr(storage, name)
