@@ -34,7 +34,7 @@ class Loop:
         self._wake, self._waker = socket.socketpair()
         self._wake.setblocking(False)
         self._waker.setblocking(False)
-        self.watch(self._wake, lambda: self._wake.recv(64))
+        self.watch(self._wake, lambda: None)
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
         for caught in CAUGHT:
             signal.signal(caught, lambda number, _: self._signals.append(number))
@@ -43,6 +43,8 @@ class Loop:
         """Call what there is to call, until `end`."""
         while not self._ended:
             ready = self._selector.select(self._until_timer())
+            with contextlib.suppress(BlockingIOError):
+                self._wake.recv(64)  # first: a signal that comes from now on wakes the loop again
             while self._signals:
                 self._on_signal(signal.Signals(self._signals.pop(0)))
             for key, _ in ready:

@@ -64,6 +64,22 @@ def test_a_signal_wakes_the_loop_and_is_told_before_what_descriptors_say(loop, s
     assert told == [[signal.SIGTERM]]
 
 
+def test_a_signal_that_comes_while_another_is_dealt_with_wakes_the_loop_again(loop, signals, pair):
+    one, other = pair
+
+    def again():
+        other.recv(1)
+        os.kill(os.getpid(), signal.SIGINT)
+        loop.later(0.0, loop.end)
+
+    loop.watch(other, again)
+    one.send(b"x")
+    os.kill(os.getpid(), signal.SIGTERM)
+    loop.run()
+    assert signals == [signal.SIGTERM]
+    assert loop._wake.recv(2) == bytes([signal.SIGINT])
+
+
 @pytest.mark.parametrize("number", CAUGHT)
 def test_every_signal_of_its_own_is_only_enqueued(loop, signals, number):
     os.kill(os.getpid(), number)
