@@ -16,7 +16,7 @@ from workers.body import Body, BodyInit, Content, content_of, copy_content, take
 from workers.headers import Headers, HeadersInit
 from workers.request import normal_url
 
-__all__ = ["Response", "response_from_parts"]
+__all__ = ["Response", "parts_of", "response_from_parts"]
 
 _NULL_BODY = frozenset({101, 204, 205, 304})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -248,6 +248,19 @@ def response_from_parts(
     response._content = content
     response._used = False
     return response
+
+
+def parts_of(response: Response) -> tuple[int, str, list[tuple[str, str]]]:
+    """Status, status text and header pairs, as they are now: the engine's door.
+
+    No Headers object is made for the headers that a body brings along.
+    """
+    headers, default = response._headers, response._default_type
+    if headers is not None:
+        pairs = headers.raw().copy()
+    else:
+        pairs = [] if default is None else [("content-type", default)]
+    return int(response.status), str(response.status_text), pairs
 
 
 def _from_json(

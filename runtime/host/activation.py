@@ -32,6 +32,7 @@ from runtime.wire.shelf import discard
 from workers import Response
 from workers.body import take_content
 from workers.errors import ObjectReset, RoostError
+from workers.response import parts_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -590,7 +591,7 @@ def response_message(
     assert incoming is not None
     if not isinstance(value, Response):
         raise TypeError(f"{where} must return a Response, and returned {type(value).__name__}")
-    status, text, headers = int(value.status), str(value.status_text), value.headers.raw().copy()
+    status, text, headers = parts_of(value)
     content: Any = take_content(value)
     if value.web_socket is not None:
         incoming.close()

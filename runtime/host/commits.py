@@ -3,7 +3,7 @@
 The loop commits into the write-ahead log, which does not touch the disk; the sync thread then makes
 the log durable while the loop goes on, and only then do the output gates open. Writes that come
 meanwhile gather for the next round, so that the busier a host is, the more commits share a sync.
-One round is under way at a time.
+Files are synced side by side, each by one thread. One round is under way at a time.
 
 This is the thin shell around `storage.CommitGroup`, which decides what is committed and what failed.
 """
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from runtime.storage import Round
 
 
+SYNCS = 8
+"""Files that are synced at once. A disk takes several in little more than the time of one: here 0.2 ms
+a file one after the other, 0.07 ms eight at once. Each slot, and each object with SQL, has a file."""
+
+
 class Commits:
     """See the module's text. Belongs to its host's loop."""
 
@@ -30,6 +35,7 @@ class Commits:
         self._loop = loop
         self._group = CommitGroup()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="roost-sync")
+        self._others = ThreadPoolExecutor(SYNCS - 1, thread_name_prefix="roost-sync")
         self._marked: dict[Activation, None] = {}
         self._flying: dict[Activation, None] = {}
         self._scheduled = False
@@ -60,10 +66,20 @@ class Commits:
             activation.output.taken()
         under_way = self._group.start_round()
         if under_way.needs_sync:
-            future = self._loop.run_in_executor(self._thread, under_way.sync)
+            future = self._loop.run_in_executor(self._thread, self._sync, under_way)
             future.add_done_callback(lambda done: self._ended(under_way, done.exception()))
         else:
             self._ended(under_way, None)
+
+    def _sync(self, under_way: Round) -> None:
+        """Make a round durable. On the sync thread, and on others beside it."""
+        for parts in under_way.stages:
+            shares = [parts[first::SYNCS] for first in range(min(SYNCS, len(parts)))]
+            others = [self._others.submit(under_way.sync, share) for share in shares[1:]]
+            if shares:
+                under_way.sync(shares[0])
+            for other in others:
+                other.result()
 
     def _ended(self, under_way: Round, error: BaseException | None) -> None:
         failed = self._group.end_round(under_way, error)
@@ -84,5 +100,6 @@ class Commits:
             self._loop.call_soon(self._start)
 
     def close(self) -> None:
-        """End the sync thread, after its last sync."""
+        """End the sync threads, after their last sync."""
         self._thread.shutdown()
+        self._others.shutdown()

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 class Entrypoint:
     """Runs the calls of the entrypoint of one host."""
 
-    __slots__ = ("_kept", "_running", "env", "event", "flows", "gate", "host", "scope")
+    __slots__ = ("_callable", "_kept", "_running", "env", "event", "flows", "gate", "host", "scope")
 
     raw_id: None = None
     """An entrypoint has no id."""
@@ -42,6 +42,7 @@ class Entrypoint:
     def __init__(self, host: Host) -> None:
         self.host = host
         self.flows: set[Flow] = set()
+        self._callable: set[str] = set()  # methods that were found to be, once
         self._kept: set[asyncio.Future[Any]] = set()
         self._running: dict[Ticket, asyncio.Task[None]] = {}
         self.gate = InputGate(host.loop.create_future)
@@ -71,7 +72,9 @@ class Entrypoint:
             raise ScriptError(
                 "the worker has no entrypoint: define a class Default(WorkerEntrypoint)"
             )
-        check_method(cls, method)
+        if method not in self._callable:
+            check_method(cls, method)
+            self._callable.add(method)
         instance = cls(ExecutionContext(self.wait_until), self.env)
         function: Callable[..., Any] = getattr(instance, method)
         return (relaxed(function) if method == "fetch" else function)(*args, **kwargs)

@@ -71,6 +71,9 @@ FLUSH_NS: Final = 250_000
 DEPTH: Final = 16
 """How many events may wait for each other without the loop; deeper chains go through it."""
 
+FLUSH_FETCHES_NS: Final = 600_000
+"""The same where requests are answered: they take longer, and eight a batch are too few."""
+
 SLICE_NS: Final = 2_000_000
 """Nanoseconds of work between two looks at the sockets."""
 
@@ -262,6 +265,7 @@ class Host:
         began = clock()
         self._roster.set_event(self.number, began, began)
         end = began + SLICE_NS
+        flushed = began
         flush_at = began + FLUSH_NS
         self._flushing = True  # all that is said leaves at the end of the slice
         try:
@@ -281,8 +285,10 @@ class Host:
                         self._deliver_packed(channel, message, own)
                     else:
                         self._other(channel, kind, message)
+                        flush_at = flushed + FLUSH_FETCHES_NS
                     now = clock()
                     if now > flush_at:
+                        flushed = now
                         flush_at = now + FLUSH_NS
                         self.flush()
                     if now > end:

@@ -4,7 +4,7 @@ A round takes the changes of all marked objects, commits them in one transaction
 in each object's own file, syncs each file once, and then tells every storage how it ended. A file
 that fails to commit or to sync fails the objects that had changes in it, and no others. An own file
 commits, and is synced, after the slot file: it must not have what the slot file lacks. No loop and no thread in here: the host
-calls `start_round` and `end_round` on its loop and `Round.sync` on its sync thread.
+calls `start_round` and `end_round` on its loop and `Round.sync` on its sync threads.
 
 One round is under way at a time; marks gather for the next meanwhile.
 """
@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 from workers.errors import StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from runtime.storage.object_file import ObjectFile
     from runtime.storage.slot_file import SlotFile
     from runtime.storage.store import Store
@@ -44,17 +46,23 @@ class _Part:
 class Round:
     """One group commit under way: its transactions are made, its files want their sync."""
 
-    __slots__ = ("_failures", "_parts", "_taken")
+    __slots__ = ("_failures", "_homes", "_slots", "_taken")
 
     def __init__(
         self,
-        parts: list[_Part],
+        slots: list[_Part],
+        homes: list[_Part],
         taken: list[tuple[Store, Change]],
         failures: dict[int, Exception],
     ) -> None:
-        self._parts = parts  # slot files first
+        self._slots = slots
+        self._homes = homes
         self._taken = taken
         self._failures = failures  # of storages whose changes could not be taken, by their id()
+
+    @property
+    def _parts(self) -> list[_Part]:
+        return [*self._slots, *self._homes]
 
     @property
     def files(self) -> list[SlotFile | ObjectFile]:
@@ -71,12 +79,17 @@ class Round:
         """Whether `sync()` has anything to do."""
         return any(file.needs_sync for file in self.files)
 
-    def sync(self) -> None:
-        """Make the round durable, file by file; failures are kept for `end_round`. Blocks.
+    @property
+    def stages(self) -> tuple[list[_Part], list[_Part]]:
+        """What `sync()` takes, one stage after the other; the parts of one in any order, or at once."""
+        return self._slots, self._homes
 
-        The one method for the sync thread.
+    def sync(self, parts: Iterable[_Part] | None = None) -> None:
+        """Make the round durable, or some parts of it; failures are kept for `end_round`. Blocks.
+
+        The one method for sync threads.
         """
-        for part in self._parts:
+        for part in self._parts if parts is None else parts:
             if part.error is None:
                 try:
                     part.file.sync()
@@ -139,7 +152,7 @@ class CommitGroup:
             part.error = parts[part.taken[0][0].file].error
             if part.error is None:
                 part.commit()
-        self._under_way = Round([*parts.values(), *homes], taken, failures)
+        self._under_way = Round([*parts.values()], homes, taken, failures)
         return self._under_way
 
     def end_round(self, ended: Round, error: BaseException | None = None) -> dict[int, Exception]:

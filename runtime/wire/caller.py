@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 LANE = b"+"
 """Stands in the names of a process' further connections, those of its blocking calls."""
 
-FETCHES = 8
+FETCHES = 16
 """Requests after which those so far leave: each takes its caller a while (see BURST)."""
 
 DRAIN = 64

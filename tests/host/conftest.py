@@ -28,25 +28,35 @@ class Disk:
         self._open = threading.Event()
         self._open.set()
         self._begun = asyncio.Event()
+        self._counting = threading.Lock()
+        self.begun = 0
         self.syncs = 0
         self.error = None
 
     def sync(self, _descriptor):
-        """Stand in for fdatasync, on the sync thread."""
-        self._loop.call_soon_threadsafe(self._begun.set)
+        """Stand in for fdatasync, on a sync thread."""
+        self._loop.call_soon_threadsafe(self._begin)
         self._open.wait()
-        self.syncs += 1
+        with self._counting:
+            self.syncs += 1
         if self.error is not None:
             raise self.error
+
+    def _begin(self):
+        self.begun += 1
+        self._begun.set()
 
     def hold(self):
         """Let no sync end from now on."""
         self._begun.clear()
         self._open.clear()
+        self.begun = 0
 
-    async def held(self):
-        """Wait until a sync has begun, and everything else has gone as far as it can."""
-        await soon(self._begun.wait())
+    async def held(self, syncs=1):
+        """Wait until so many syncs have begun, and everything else has gone as far as it can."""
+        while self.begun < syncs:
+            self._begun.clear()
+            await soon(self._begun.wait())
         await settle()
 
     def release(self):

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from runtime.ids import slot_of
 from runtime.wire.caller import Caller
 from tests.stepping import settle, soon
 from workers import DurableObject, Request, Response
@@ -381,3 +382,19 @@ async def test_a_storage_that_cannot_be_opened_fails_its_calls_with_the_reason(h
 
 def test_the_host_calls_itself_by_its_own_link():
     assert Caller.submit is Caller.call
+
+
+async def test_the_files_of_a_round_are_synced_side_by_side(house, disk):
+    home = await house(LEDGERS=Ledger)
+    stubs = {
+        slot_of(stub.id.raw, 4): stub for stub in map(home.env.LEDGERS.getByName, "abcdefghijk")
+    }
+    assert len(stubs) == 4
+    await asyncio.gather(*(stub.get("k") for stub in stubs.values()))  # which takes several slices
+    disk.hold()
+    answers = asyncio.gather(*(stub.put("k", 1) for stub in stubs.values()))
+    await disk.held(4)  # none of which has ended
+    assert not answers.done()
+    disk.release()
+    assert await soon(answers) == [1, 1, 1, 1]
+    assert disk.syncs == 4
