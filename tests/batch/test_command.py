@@ -56,17 +56,17 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def roost_map(folder):
-    def roost_map_(*arguments, input=None):  # noqa: A002
-        return subprocess.run(
-            [ROOST, "map", "bank.py", "Account", *arguments],
+def roost_map(folder, forks):
+    def roost_map_(*arguments, input=""):  # noqa: A002
+        done = forks.run(
+            ["map", "bank.py", "Account", *arguments],
             cwd=folder,
-            input=input,
-            check=False,
-            capture_output=True,
-            text=True,
+            env=dict(os.environ),
+            input=input.encode(),
             timeout=60,
         )
+        done.stdout, done.stderr = done.stdout.decode(), done.stderr.decode()
+        return done
 
     return roost_map_
 

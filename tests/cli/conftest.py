@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-ROOST = str(Path(sys.executable).with_name("roost"))
+from tests.forked import ROOST
+
 SECONDS = 60
 """What nothing takes; a test that waits so long has failed."""
 
@@ -144,20 +145,18 @@ def run():
 
 
 @pytest.fixture
-def roost(tmp_path):
+def roost(tmp_path, forks):
     """Run a command to its end, in the test's folder unless another is given."""
 
-    def run(*arguments, cwd=tmp_path, stdin=b"", stdout=subprocess.PIPE, env=None):
+    def run(*arguments, cwd=tmp_path, stdin=b"", stdout=None, env=None):
         return Ran(
-            subprocess.run(
-                [ROOST, *arguments],
+            forks.run(
+                arguments,
                 cwd=cwd,
                 env=environment(**(env or {})),
                 input=stdin,
                 stdout=stdout,
-                stderr=subprocess.PIPE,
                 timeout=SECONDS,
-                check=False,
             )
         )
 

@@ -5,7 +5,6 @@ import json
 import random
 import re
 import socket
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote, quote_from_bytes
 
@@ -13,7 +12,7 @@ import pytest
 
 from runtime.ids import NamespaceKey
 
-from .conftest import PROGRAMS, ROOST, WRANGLER
+from .conftest import PROGRAMS, WRANGLER
 
 SCRIPT = (PROGRAMS / "web_worker.py").read_text()
 LIMITED = WRANGLER + "[roost]\nrequest_body = 100_000\n"
@@ -298,33 +297,17 @@ CONFIGURATIONS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def refusals(house, tmp_path_factory):
-    """What the command says of each configuration: they are tried two at a time."""
-
-    def refuse(configuration):
-        folder = tmp_path_factory.mktemp("bad")
-        (folder / "src").mkdir()
-        (folder / "src/worker.py").write_text(SCRIPT)
-        (folder / "wrangler.toml").write_text(configuration[0])
-        return subprocess.run(
-            [ROOST, "serve", "--config", folder / "wrangler.toml", "--port", "0"],
-            env=house.env,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
-    with ThreadPoolExecutor(2) as threads:
-        return list(threads.map(refuse, CONFIGURATIONS))
-
-
-@pytest.mark.parametrize("number", range(len(CONFIGURATIONS)))
-def test_a_bad_configuration_is_refused_in_one_line_with_file_and_key(refusals, number):
-    done, (_, key) = refusals[number], CONFIGURATIONS[number]
+@pytest.mark.parametrize(("configuration", "key"), CONFIGURATIONS, ids=range(len(CONFIGURATIONS)))
+def test_a_bad_configuration_is_refused_in_one_line_with_file_and_key(
+    forks, house, tmp_path, configuration, key
+):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/worker.py").write_text(SCRIPT)
+    (tmp_path / "wrangler.toml").write_text(configuration)
+    arguments = ["serve", "--config", tmp_path / "wrangler.toml", "--port", "0"]
+    done = forks.run(arguments, cwd=tmp_path, env=house.env, timeout=60)
     assert done.returncode == 1
-    assert done.stdout == ""
-    [line] = done.stderr.splitlines()
+    assert done.stdout == b""
+    [line] = done.stderr.decode().splitlines()
     assert re.search(r"roost: .*wrangler\.toml", line)
     assert re.search(key, line)
