@@ -93,7 +93,7 @@ class Flight:
     attempts: int = 0
     losses: int = 0
     """How often its host died."""
-    rest: list[Entry] = field(default_factory=list)
+    rest: Sequence[Entry] = ()
     """Items to be sent after it, one by one, before the lane goes on."""
 
 
@@ -368,7 +368,7 @@ class Pump:
         elif _passing(error):
             # The first one failed for good; those behind it may fare better.
             self._emit(flight.lane.key, None, error, flight.entries[:1])
-            flight.rest = flight.entries[1:] + flight.rest
+            flight.rest = [*flight.entries[1:], *flight.rest]
         else:
             for entry in flight.entries:
                 self._emit(flight.lane.key, None, error, [entry])
@@ -379,7 +379,7 @@ class Pump:
         lane = flight.lane
         if flight.rest:
             rest = flight.rest
-            self._suspects.appendleft(Flight(lane, rest[:1], 0, GUILTY, rest[1:]))
+            self._suspects.appendleft(Flight(lane, [rest[0]], 0, GUILTY, rest[1:]))
             return
         lane.under_way -= 1
         if lane.waiting:

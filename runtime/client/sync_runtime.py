@@ -38,9 +38,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from runtime.batch.place import Carried
     from runtime.storage import ObjectRecord
-    from runtime.wire.codec import Parcel
-    from runtime.wire.link import Link
+    from runtime.wire.codec import Parcel, Ready
+    from runtime.wire.link import Link, Waiter
     from runtime.wire.messages import Target
     from workers import DurableObject, WorkerEntrypoint
 
@@ -99,7 +100,7 @@ class Calls:
             lambda: connection.ending if connection.ended.done() else "",
         )
         self._lock = threading.Lock()
-        self._queue: deque[tuple[Pending, Target | None, str, Parcel, float | None]] = deque()
+        self._queue: deque[tuple[Waiter, Target | None, str, Parcel, float | None]] = deque()
         self._scheduled = False
         self._under_way = 0
         self.refusal = ""
@@ -148,18 +149,41 @@ class Calls:
     def _send(
         self, target: Target | None, method: str, ready: Parcel, timeout: float | None
     ) -> Pending:
+        pending = Pending(self)
+        self._queue_up(pending, target, method, ready, timeout)
+        pending.add_done_callback(self._ended)
+        return pending
+
+    def carry(self, waiter: Carried, target: Target | None, method: str, ready: Ready) -> None:
+        """Send a run, for a waiter that calls `carried` when it is answered or given up."""
+        self._queue_up(waiter, target, method, parcel(ready, {}, self._connection.shelf), None)
+
+    def carried(self, waiter: Carried) -> bool:
+        """End the wait for a run; False when it had ended before."""
+        with self._lock:
+            if waiter.over:
+                return False
+            waiter.over = True
+            self._under_way -= 1
+        return True
+
+    def _queue_up(
+        self,
+        waiter: Waiter,
+        target: Target | None,
+        method: str,
+        ready: Parcel,
+        timeout: float | None,
+    ) -> None:
         if self.refusal:
             raise RuntimeClosed(self.refusal)
-        pending = Pending(self)
         with self._lock:
             self._under_way += 1
-            self._queue.append((pending, target, method, ready, timeout))
+            self._queue.append((waiter, target, method, ready, timeout))
             if not self._scheduled:
                 # In this order, so that Ctrl-C between the two leaves nothing unsent.
                 self._loop.call_soon_threadsafe(self._post)
                 self._scheduled = True
-        pending.add_done_callback(self._ended)
-        return pending
 
     def _post(self) -> None:
         """Send what was submitted, in order. In the loop's thread."""
@@ -170,20 +194,20 @@ class Calls:
                 if not queue:
                     self._scheduled = False
                     return
-            for pending, target, method, ready, timeout in queue:
-                if not pending.done():
-                    caller.post(pending, target, method, ready)
+            for waiter, target, method, ready, timeout in queue:
+                if not waiter.done():
+                    caller.post(waiter, target, method, ready)
                     if timeout is not None:
-                        caller.deadlines.add(pending, timeout, target, method)
+                        caller.deadlines.add(waiter, timeout, target, method)
 
     def _ended(self, _: Future[Any]) -> None:
         with self._lock:
             self._under_way -= 1
 
-    def cancelled(self, pending: Pending) -> None:
+    def cancelled(self, waiter: Waiter) -> None:
         """Tell the host that nobody waits for a call."""
-        if pending.link is not None:
-            self._loop.call_soon_threadsafe(pending.link.cancelled, pending.call)
+        if waiter.link is not None:
+            self._loop.call_soon_threadsafe(waiter.link.cancelled, waiter.call)
 
     def blocking(self, items: RemoteItems) -> Iterator[Any]:
         """Iterate over items that arrive in the loop's thread."""
