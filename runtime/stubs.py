@@ -8,7 +8,7 @@ DurableObjectStub.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from runtime.batch.blocking import Results
 from runtime.batch.job import Job
@@ -22,7 +22,7 @@ from workers import Request
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from runtime.batch.place import Place
+    from runtime.batch.place import Carries, Place
     from runtime.batch.source import Key
     from runtime.wire.messages import Target
     from runtime.wire.runs import ItemId
@@ -262,7 +262,9 @@ class DurableObjectNamespace:
             checkpoint=checkpoint,
         )
         job = Job(plan, items, key, self._class_name, self._target_of, self._place)
-        return (Results if self._place.blocking else AsyncResults)(job, self._calls)
+        if self._place.blocking:
+            return Results(job, cast("Carries", self._calls))
+        return AsyncResults(job, self._calls)
 
     def _target_of(self, key: Any) -> Target:
         name = name_of(key)
