@@ -29,10 +29,11 @@ KEEP_ALIVE = 5
 """Seconds that an idle connection is kept after a response."""
 
 HEAD_SECONDS = 60
-"""Seconds that a client may take to send a head."""
+"""Seconds that a client may take to send a head, and between two pieces of a body that is waited for."""
 
 HEAD_BYTES = 128 * 1024
-"""What a head may be long, give or take what came in one read. It is Cloudflare's limit."""
+"""What a head may be long, give or take what came in one read (it is Cloudflare's limit), and what
+may come between two pieces of a body, for chunks have extensions and trailers."""
 
 LINGER = 2.0
 """Seconds a refused client may go on sending: closing a socket with unread bytes resets it, and the
@@ -50,12 +51,13 @@ class Connection(asyncio.Protocol):
         "_deaf",
         "_early",
         "_expires",
+        "_framing",
         "_head",
-        "_head_bytes",
         "_headers",
         "_is_last",
         "_is_paused",
         "_lingers",
+        "_overhead",
         "_parser",
         "_proceeding",
         "_raw",
@@ -79,7 +81,8 @@ class Connection(asyncio.Protocol):
         self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self._url = b""  # of a head that comes; else empty
         self._headers: RawHeaders = []
-        self._head_bytes = 0
+        self._overhead = 0  # read since the last head or piece of a body was complete
+        self._framing = b""  # of a body whose head asked for an upgrade
         self._raw: RawHeaders | None = None  # the last request's, and what they said
         self._head: Head
         self._reading: Exchange | None = None  # whose body comes
@@ -107,34 +110,39 @@ class Connection(asyncio.Protocol):
         """Take bytes of the client."""
         if self._deaf:
             return
-        was_in_head = self._url
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._upgrade_asked(data[upgrade.args[0] :])
-            return
-        except httptools.HttpParserError as error:
-            if isinstance(error, httptools.HttpParserCallbackError):
-                logger.exception("a request could not be taken")
-            self._misread()
-            return
-        if self._url:
-            if not was_in_head:
-                self._head_bytes = 0
-                self._expires = self.server.seconds + HEAD_SECONDS
-            else:
-                self._head_bytes += len(data)
-                if self._head_bytes > HEAD_BYTES:
-                    self._refuse_head()
+        rest: bytes | memoryview = data
+        while True:
+            try:
+                if self._framing:
+                    framing, self._framing = self._framing, b""
+                    self._parser.feed_data(framing)
+                self._parser.feed_data(rest)
+                break
+            except httptools.HttpParserUpgrade as upgrade:
+                rest = memoryview(rest)[upgrade.args[0] :]
+                newest = self._ahead[-1] if self._ahead else self._serving
+                if newest is not None and newest.asks_for_websocket:
+                    self.hold_back()  # until the script has decided
+                    self._early = bytes(rest)
+                    return
+            except httptools.HttpParserError as error:
+                if isinstance(error, httptools.HttpParserCallbackError):
+                    logger.exception("a request could not be taken")
+                self._misread(Refused(400, "Invalid HTTP request received."))
+                return
+        if self._url or self._reading is not None:
+            self._read_in_part(len(data))
 
-    def _upgrade_asked(self, rest: bytes) -> None:
-        """Read no further, until the script has decided; but only for a WebSocket."""
-        newest = self._ahead[-1] if self._ahead else self._serving
-        if newest is not None and newest.asks_for_websocket:
-            self.hold_back()
-            self._early = rest
-        elif rest:
-            self.data_received(rest)
+    def _read_in_part(self, size: int) -> None:
+        """A read has ended within a head or a body."""
+        if not self._overhead:  # where in the read this one began is not known
+            self._overhead = 1
+            self._expires = self.server.seconds + HEAD_SECONDS
+            return
+        self._overhead += size
+        if self._overhead > HEAD_BYTES:
+            what = "head is" if self._url else "chunk extensions or trailers are"
+            self._misread(Refused(431, f"The request's {what} longer than {HEAD_BYTES:,} bytes."))
 
     def connection_lost(self, _error: Exception | None) -> None:
         """The client is gone, or the connection was closed from here."""
@@ -176,6 +184,11 @@ class Connection(asyncio.Protocol):
             self._is_paused = False
             self.transport.resume_reading()
 
+    def ask(self) -> None:
+        """Let the client send more of a body, for which somebody waits."""
+        self._expires = self.server.seconds + HEAD_SECONDS
+        self.let_on()
+
     # --- what the parser finds -------------------------------------------------------------------
 
     def on_url(self, url: bytes) -> None:
@@ -190,14 +203,17 @@ class Connection(asyncio.Protocol):
         """A head is complete."""
         url, raw = self._url, self._headers
         self._url, self._headers = b"", []
+        self._overhead = 0
         self._expires = NEVER
-        if self._is_last:
+        if self._is_last or self._reading is not None:  # it stands for a head that was read
             return
         parser = self._parser
         version = parser.get_http_version()
         exchange = self._reading = Exchange(self, parser.get_method().decode("ascii"), version)
-        exchange.is_last = self._is_last = version == "1.0" or not parser.should_keep_alive()
-        exchange.read(url, raw)
+        exchange.is_last = self._is_last = version != "1.1" or not parser.should_keep_alive()
+        framing = exchange.read(url, raw)
+        if framing and parser.should_upgrade():
+            self._framing = framing  # the parser believes that no body follows
         if self._serving is None and self._writable is None and not self._ahead:
             self._serving = exchange
             exchange.begin()
@@ -216,11 +232,16 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         """Take a part of a body."""
+        self._overhead = 0
         if self._reading is not None:
             self._reading.feed(data)
 
     def on_message_complete(self) -> None:
         """A request is complete."""
+        if self._framing:
+            return
+        if self._headers:  # trailers, which are nobody's; least of all the next request's
+            self._headers = []
         exchange, self._reading = self._reading, None
         if self._lingers:
             self.transport.close()
@@ -229,8 +250,8 @@ class Connection(asyncio.Protocol):
             if exchange.over and self._serving is None:
                 self._expires = self.server.seconds + KEEP_ALIVE
 
-    def _misread(self) -> None:
-        """Answer what is no HTTP, after what came before it."""
+    def _misread(self, refusal: Refused) -> None:
+        """Refuse what comes, after answering what came before it."""
         self._deaf = True
         self._expires = NEVER
         exchange, self._reading = self._reading, None
@@ -238,15 +259,9 @@ class Connection(asyncio.Protocol):
             self.transport.close()
         elif exchange is not None:
             self._is_last = True
-            exchange.misread()
+            exchange.refuse(refusal)
         elif not self._is_last:
-            self._refuse(Refused(400, "Invalid HTTP request received."))
-
-    def _refuse_head(self) -> None:
-        self._deaf = True
-        if not self._is_last:
-            what = f"The request's head is longer than {HEAD_BYTES:,} bytes."
-            self._refuse(Refused(431, what))
+            self._refuse(refusal)
 
     def _refuse(self, refusal: Refused) -> None:
         """Refuse a request without knowing what it is; none is read after it."""
@@ -270,7 +285,7 @@ class Connection(asyncio.Protocol):
         if exchange.is_last or self._early is not None:
             self._is_last = True
             self._ahead.clear()
-            if exchange.lingers:
+            if exchange.lingers and not self.transport.is_closing():
                 self._lingers = True
                 self.transport.write_eof()
                 self.let_on()
@@ -278,8 +293,9 @@ class Connection(asyncio.Protocol):
             else:
                 self.transport.close()
         elif not self._ahead:
-            if self._reading is None and not self._url:
-                self._expires = self.server.seconds + KEEP_ALIVE
+            if not self._url:
+                patience = KEEP_ALIVE if self._reading is None else HEAD_SECONDS
+                self._expires = self.server.seconds + patience
             if self._is_paused:
                 self.let_on()
         elif not self._proceeding:
@@ -299,7 +315,8 @@ class Connection(asyncio.Protocol):
 
     def look(self, seconds: int) -> None:
         """Close the connection if its client has let too much time pass."""
-        if seconds > self._expires and self._serving is None:
+        serving = self._serving
+        if seconds > self._expires and (serving is None or serving.awaits_client):
             self.transport.close()
 
     def stop(self) -> None:

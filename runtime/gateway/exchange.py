@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from runtime.gateway.failures import note, page_of, text_page
 from runtime.gateway.inbound import (
     NO_WEBSOCKETS,
+    RESERVED,
     SMALL_BODY,
     BodyStream,
     BodyTooLarge,
@@ -77,19 +78,24 @@ class Exchange:
 
     # --- the request -----------------------------------------------------------------------------
 
-    def read(self, url: bytes, raw: RawHeaders) -> None:
-        """Take the head; what is wrong with it is said when the exchange begins."""
+    def read(self, url: bytes, raw: RawHeaders) -> bytes:
+        """Take the head; what is wrong with it is said when the exchange begins.
+
+        Returns `Head.framing`.
+        """
         connection = self.connection
         try:
             self.url = self._target = target = target_of(url)
-            if is_reserved(target):
-                raise Refused(404, "/cdn-cgi/ is reserved; nothing is served at this path.")
             head = connection.head_of(self.method, raw)
             self.url = head.origin + target
             self._headers = head.headers.copy()
+            if is_reserved(target):
+                self._refusal = Refused(404, RESERVED)
+                self.is_last = self.is_last or head.expects
+                return head.framing
             if head.is_common:
-                return
-            self._expects = head.expects
+                return b""
+            self._expects = head.expects and self.version == "1.1"
             if head.upgrade:
                 if connection.server.sockets is None:
                     raise Refused(501, NO_WEBSOCKETS)
@@ -98,20 +104,25 @@ class Exchange:
                 )
         except Refused as refusal:
             self._refusal = refusal
-            return
+            return b""
         if 0 < head.length <= SMALL_BODY:
             self._is_small = True
         elif head.length:
             self._body = BodyStream(connection.server.max_body, self._want)
+        return head.framing
 
     @property
     def asks_for_websocket(self) -> bool:
         """Whether the connection may become a WebSocket's."""
         return self._handshake is not None
 
-    def misread(self) -> None:
-        """Take note that the rest of the request is no HTTP."""
-        self.refuse(Refused(400, "Invalid HTTP request received."))
+    @property
+    def awaits_client(self) -> bool:
+        """Whether it goes on only when the client sends more."""
+        body = self._body
+        if body is None:
+            return self._is_small and not self._is_whole
+        return body.is_awaited and not self._status
 
     def feed(self, data: bytes) -> None:
         """Take a part of the body."""
@@ -140,7 +151,7 @@ class Exchange:
         if self._refusal is not None:
             self.refuse(self._refusal)
         elif self._is_small and not self._is_whole:
-            self._go_on()
+            self._want()
         else:
             self._dispatch()
 
@@ -153,13 +164,10 @@ class Exchange:
 
     def _want(self) -> None:
         """Somebody waits for more of the body."""
-        self._go_on()
-        self.connection.let_on()
-
-    def _go_on(self) -> None:
         if self._expects and not (self._status or self.over):
             self._expects = False
             self.connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.connection.ask()
 
     def _overflow(self) -> None:
         """Refuse a body that grew past the limit; whoever reads it may swallow the error."""
@@ -197,7 +205,7 @@ class Exchange:
         except Exception as exc:
             self.set_exception(exc)
             return
-        if self.method == "HEAD" or response.status in NULL_BODY:
+        if response.status in NULL_BODY:
             content = None
         self._finish(response.status, headers, content or b"")
 
@@ -229,7 +237,7 @@ class Exchange:
             )
         if not 200 <= status <= 599:
             raise ValueError(f"The response's status is {status}; it must be from 200 to 599.")
-        if self._expects and self._body is not None:
+        if self._expects and not self._is_whole:
             # A client that still waits for "100 Continue" may or may not send its body now.
             self.is_last = True
         return encode_headers(response, content, head=self.method == "HEAD")
@@ -246,6 +254,8 @@ class Exchange:
 
     def _finish(self, status: int, headers: RawHeaders, body: bytes) -> None:
         """Answer whole, by one system call."""
+        if self.method == "HEAD":
+            body = b""
         self._write(status, headers, body)
         self._sent = len(body)
         self._end()
@@ -262,7 +272,7 @@ class Exchange:
             if self.method == "HEAD" or response.status in NULL_BODY:
                 self._finish(response.status, headers, b"")
                 return
-            chunked = self.version != "1.0"  # that has no other end than the connection's
+            chunked = self.version == "1.1"  # others have no other end than the connection's
             if chunked:
                 headers.append((b"transfer-encoding", b"chunked"))
             self._write(response.status, headers, b"")
@@ -294,7 +304,7 @@ class Exchange:
         """End in the middle of the response, and not as if it were complete."""
         if not self.over:
             self.is_last = True
-            if self.version == "1.0":
+            if self.version != "1.1":
                 self.connection.transport.abort()
             self._end()
 
@@ -325,7 +335,7 @@ class Exchange:
     @property
     def lingers(self) -> bool:
         """Whether its client should be let go on sending for a while, lest it miss the answer."""
-        return self._refusal is not None and not self._is_whole
+        return not self._is_whole
 
     def _log(self) -> None:
         self.over = True

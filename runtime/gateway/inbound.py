@@ -26,6 +26,9 @@ SMALL_BODY = 64 * 1024
 NO_WEBSOCKETS = "WebSockets are not served by this version of Roost."
 """The sentence of a 501."""
 
+RESERVED = "/cdn-cgi/ is reserved; nothing is served at this path."
+"""The sentence of a 404."""
+
 NO_PATH = "The request's target is not a path."
 """The sentence of a 400."""
 
@@ -87,6 +90,11 @@ class BodyStream:
     def full(self) -> bool:
         """Whether so much lies here unread that no more should be taken from the client."""
         return self._size > HIGH_WATER
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether the reader waits for more."""
+        return self._waiter is not None and not self._waiter.done()
 
     def feed(self, chunk: bytes) -> bool:
         """Take what has arrived; returns whether the body is still within its limit."""
@@ -186,8 +194,10 @@ class Head(NamedTuple):
     """Whether the client waits for "100 Continue"."""
     upgrade: bool
     """Whether it asks for a WebSocket."""
+    framing: bytes
+    """If it asks for another protocol, a plain head of another request with the same body."""
     is_common: bool
-    """Whether it has nothing of these three."""
+    """Whether it has nothing of these four."""
 
 
 def read_head(method: str, raw: list[tuple[bytes, bytes]], max_body: int, *, proxied: bool) -> Head:
@@ -195,18 +205,22 @@ def read_head(method: str, raw: list[tuple[bytes, bytes]], max_body: int, *, pro
 
     A body sent along with GET or HEAD counts as none: a Request of these methods cannot carry one.
     Raises `Refused`: 400 for a request without exactly one well-formed Host or with an unusable
-    length, 413 for an announced body over `max_body` bytes.
+    length, 413 for an announced body over `max_body` bytes, 501 for CONNECT and for a coding other than
+    chunked.
     """
+    if method == "CONNECT":
+        raise Refused(501, "CONNECT is for proxies, and this is none.")
     told: dict[bytes, bytes] = {}
     headers = []
-    for mixed, value in raw:
+    for mixed, padded in raw:
         name = mixed.lower()
+        value = padded.rstrip(b" \t")
         headers.append((name.decode("latin-1"), value.decode("latin-1")))
         if name in _TOLD:
             if name == b"host" and name in told:
                 raise Refused(400, "The request has more than one Host header.")
             told[name] = value
-    secure = proxied and told.get(b"x-forwarded-proto", b"").strip() == b"https"
+    secure = proxied and told.get(b"x-forwarded-proto") == b"https"
     origin = _origin("https" if secure else "http", told.get(b"host"))
     if origin is None:
         raise Refused(400, "The request's Host header is missing or not a host name.")
@@ -215,12 +229,25 @@ def read_head(method: str, raw: list[tuple[bytes, bytes]], max_body: int, *, pro
         length = 0
     expects = told.get(b"expect", b"").lower() == b"100-continue"
     upgrade = told.get(b"upgrade", b"").lower() == b"websocket"
-    is_common = not (length or expects or upgrade)
-    return Head(method, origin, headers, length, expects, upgrade, is_common)
+    framing = b"" if upgrade or b"upgrade" not in told else _framing(told)
+    is_common = not (length or expects or upgrade or framing)
+    return Head(method, origin, headers, length, expects, upgrade, framing, is_common)
+
+
+def _framing(told: dict[bytes, bytes]) -> bytes:
+    lines = [
+        name + b": " + told[name] + b"\r\n"
+        for name in (b"content-length", b"transfer-encoding")
+        if name in told
+    ]
+    return b"POST / HTTP/1.1\r\n" + b"".join(lines) + b"\r\n" if lines else b""
 
 
 def _length(told: dict[bytes, bytes], max_body: int) -> int:
-    if b"transfer-encoding" in told:
+    coding = told.get(b"transfer-encoding")
+    if coding is not None:
+        if coding.lower() != b"chunked":
+            raise Refused(501, "The request's Transfer-Encoding is another than chunked.")
         return UNKNOWN_LENGTH
     announced = told.get(b"content-length", b"0")
     if not announced.isdigit():

@@ -24,9 +24,10 @@ RawHeaders = list[tuple[bytes, bytes]]
 
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_HOP_BY_HOP = frozenset(
+_OURS = frozenset(
     (
         "connection",
+        "date",
         "keep-alive",
         "proxy-connection",
         "te",
@@ -48,11 +49,11 @@ class StreamFailed(Exception):  # noqa: N818  carries the script's error, is non
 
 @lru_cache(maxsize=1024)
 def _encode_name(name: str) -> bytes | None:
-    """The name as it goes out, or None for one that concerns this connection and is not theirs."""
+    """The name as it goes out, or None for one that the gateway sets, or that concerns the connection."""
     if _NAME.fullmatch(name) is None:
         raise ValueError(f"The response has an invalid header name: {name!r}.")
     lower = name.lower()
-    return None if lower in _HOP_BY_HOP else lower.encode("ascii")
+    return None if lower in _OURS else lower.encode("ascii")
 
 
 def encode_headers(response: Response, content: object, *, head: bool) -> RawHeaders:

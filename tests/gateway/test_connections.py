@@ -230,3 +230,78 @@ async def test_a_request_that_outlasts_the_grace_period_gets_503(gate: Gate) -> 
         reply = await wire.reply()
         assert (reply.status, reply.header("connection")) == (503, "close")
         assert await wire.ended()
+
+
+async def test_a_head_that_begins_behind_another_request_has_no_more_time(gate: Gate) -> None:
+    gate.dispatch = name
+    async with gate.wire() as wire:
+        wire.send(b"GET /1 HTTP/1.1\r\nHo")
+        assert (await gate.get("/cdn-cgi/x")).status == 404  # by now the server has read it
+        wire.send(b"st: a\r\n\r\nGET /2 HTTP/1.1\r\nHo")
+        assert (await wire.reply()).body == b"1"
+        await pass_seconds(gate, HEAD_SECONDS - 1)
+        wire.send(b"st: a\r\n")
+        assert (await gate.get("/cdn-cgi/x")).status == 404
+        await pass_seconds(gate, 3)
+        assert await wire.ended()
+
+
+BODIES = [b"Content-Length: 100\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"]
+
+
+@pytest.mark.parametrize("body", BODIES)
+async def test_a_body_that_the_script_waits_for_must_come(gate: Gate, body: bytes) -> None:
+    """Else it would hold the script's call for ever."""
+    ended = asyncio.Event()
+
+    async def read(request: Request) -> Response:
+        try:
+            return Response(await request.text())
+        finally:
+            ended.set()
+
+    gate.dispatch = read
+    async with gate.wire() as wire:
+        wire.send(b"POST / HTTP/1.1\r\nHost: a\r\n" + body)
+        if b"chunked" in body:
+            await soon(gate.arrivals.get())
+        else:
+            assert (await gate.get("/cdn-cgi/x")).status == 404
+        await pass_seconds(gate, HEAD_SECONDS + 2)
+        assert await wire.ended()
+    if b"chunked" in body:
+        await soon(ended.wait())
+
+
+@pytest.mark.parametrize("body", BODIES)
+async def test_a_client_that_is_let_wait_has_its_time_afterwards(gate: Gate, body: bytes) -> None:
+    """It says 100 bytes when it is asked to, which is late."""
+    wanted = asyncio.Event()
+
+    async def patient(request: Request) -> Response:
+        await wanted.wait()
+        return Response(await request.bytes())
+
+    gate.dispatch = patient
+    first = GET % b"/"
+    async with gate.wire() as wire:
+        wire.send(first + b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n" + body)
+        await soon(gate.arrivals.get())
+        await pass_seconds(gate, HEAD_SECONDS * 2)
+        wanted.set()
+        assert (await wire.reply()).status == 200
+        assert (await wire.head()).status == 100
+        await pass_seconds(gate, HEAD_SECONDS - 1)
+        whole = bytes(100) if b"chunked" not in body else b"64\r\n" + bytes(100) + b"\r\n0\r\n\r\n"
+        wire.send(whole)
+        assert (await wire.reply()).body == bytes(100)
+
+
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+async def test_a_body_that_nobody_wants_must_come_to_its_end(gate: Gate, method: bytes) -> None:
+    gate.dispatch = name
+    async with gate.wire() as wire:
+        wire.send(method + b" /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nx")
+        assert (await wire.reply()).body == b"1"
+        await pass_seconds(gate, HEAD_SECONDS + 2)
+        assert await wire.ended()

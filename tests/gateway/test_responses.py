@@ -351,3 +351,12 @@ async def test_many_connections_of_an_ordinary_client(gate: Gate) -> None:
                 return await response.text()
 
         assert await asyncio.gather(*map(one, range(50))) == [str(n) * 2 for n in range(50)]
+
+
+async def test_the_date_is_the_gateways(gate: Gate) -> None:
+    """A response that a script got from elsewhere has one already."""
+    gate.dispatch = always(lambda: Response("x", headers={"Date": "yesterday", "X-Date": "1"}))
+    reply = await gate.get()
+    assert len(reply.all("date")) == 1
+    assert reply.all("date") != ["yesterday"]
+    assert reply.all("x-date") == ["1"]
