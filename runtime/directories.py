@@ -43,6 +43,9 @@ PATIENCE = 5.0
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  (a directory of ours in it is made private)
 """Where the kernel keeps files in memory."""
 
+_EXPORT = "export-"
+"""What the names of folders begin with in which exports put their copies."""
+
 _LONGEST_RUN = 80
 """Bytes: a socket's path, the run directory with a name behind it, may have at most 107."""
 
@@ -186,6 +189,7 @@ def claim(data: Path, *, hosts: int, slots: int | None) -> Directories:
     try:
         kept = _slots_of(data, hosts, slots)
         run = _new_run(data)
+        os.close(_sweep_exports(data))
         os.ftruncate(lock, 0)
         os.pwrite(lock, json.dumps({"pid": os.getpid(), "run": str(run)}).encode(), 0)
     except BaseException:
@@ -237,6 +241,31 @@ def kept_free(data: Path) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+@contextmanager
+def export_folder(data: Path) -> Iterator[Path]:
+    """Make a folder in a data directory for the copies of an export, as long as it is under way."""
+    lock = _sweep_exports(data)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        with tempfile.TemporaryDirectory(prefix=_EXPORT, dir=data) as folder:
+            yield Path(folder)
+    finally:
+        os.close(lock)
+
+
+def _sweep_exports(data: Path) -> int:
+    """Remove what exports that were killed have left, unless one is under way.
+
+    Returns a descriptor of the directory; each export has a shared lock on one, which dies with it.
+    """
+    lock = os.open(data, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for left in data.glob(f"{_EXPORT}*"):
+            shutil.rmtree(left, ignore_errors=True)
+    return lock
 
 
 def _holder(content: bytes) -> int | None:

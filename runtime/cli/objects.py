@@ -11,7 +11,6 @@ import sys
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import click
@@ -28,6 +27,7 @@ from runtime.cli.portable import portable
 from runtime.cli.table import say_json, say_json_list
 from runtime.cli.table import show as show_table
 from runtime.client.reach import reach
+from runtime.directories import export_folder
 
 if TYPE_CHECKING:
     from runtime.storage import ObjectRecord
@@ -244,7 +244,7 @@ def export(
     if output is not None and output.exists():
         raise click.UsageError(f"{output} is there already")
     data = common.data_directory(config, data_dir)
-    with reached(data) as found, TemporaryDirectory(prefix="export-", dir=data) as folder:
+    with reached(data) as found, export_folder(data) as folder:
         if object_id is None and name is None:
             if class_name is None or sqlite:
                 raise click.UsageError(
@@ -258,7 +258,7 @@ def export(
             if output is not None and not sqlite:
                 lines = stack.enter_context(output.open("xb"))
             for raw in chosen:
-                copy = Path(folder) / f"{raw.hex()}.sqlite"
+                copy = folder / f"{raw.hex()}.sqlite"
                 record = found.copy(raw, copy)
                 if record is None:
                     if len(chosen) == 1:

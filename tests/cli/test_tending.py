@@ -5,11 +5,13 @@ import json
 import pickle
 import signal
 import sqlite3
+import subprocess
 import threading
 
 import pytest
 
 from runtime.ids import NamespaceKey
+from tests.forked import ROOST
 
 SCRIPT = """
 import datetime, json
@@ -35,6 +37,8 @@ class Room(DurableObject):
             n = (await storage.get("n") or 0) + 1
             await storage.put("n", n)
             return Response(str(n))
+        elif do == "grow":
+            await storage.put("large", "x" * 300_000)
         elif do == "forget":
             await storage.deleteAll()
         elif do == "wait":
@@ -154,6 +158,31 @@ def test_an_object_is_exported_as_it_is(filled, roost, tmp_path):
         in roost("objects", "export", "--name", "ada", "-o", "rooms.jsonl").failed()
     )
     assert not list((tmp_path / ".roost").glob("export-*"))
+
+
+@pytest.mark.parametrize("sweeper", ["export", "instance"])
+def test_what_a_killed_export_leaves_is_swept(folder, roost, start, sweeper):
+    instance = start("serve").ready()
+    for path in ("/?name=ada&do=add", "/?name=bob&do=grow"):  # to more than a pipe takes
+        assert instance.get(path)[0] == 200
+
+    def left():
+        return [*(folder / ".roost").glob("export-*")]
+
+    command = [ROOST, "objects", "export", "--name", "bob"]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE) as killed:
+        killed.stdout.readline()
+        (its,) = left()
+        roost("objects", "export", "--name", "ada").worked()
+        assert left() == [its]  # that of one under way stays
+        killed.kill()
+    assert left() == [its]
+    if sweeper == "export":
+        roost("objects", "export", "--name", "ada").worked()
+    else:
+        instance.end(signal.SIGKILL)
+        start("serve").ready()
+    assert left() == []
 
 
 @pytest.mark.parametrize(("name", "tables"), [("ada", set()), ("bob", {"log", "words"})])
