@@ -7,7 +7,9 @@ worker's folder, tells the id.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields
+from functools import wraps
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,17 +18,73 @@ from runtime.client.reach import reach
 from runtime.ids import ID_BYTES, NamespaceKey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from runtime.client.reach import Objects
 
-one_object = common.options(
-    click.argument("object_id", metavar="[ID]", required=False),
-    click.option("--name", metavar="NAME", help="The name that the object is addressed by."),
-    click.option("--class", "class_name", metavar="NAME", help="The class of that object."),
-)
-where = common.options(common.config_option, common.env_option, common.data_dir_option)
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a command was told of which object it is about, and where that is."""
+
+    object_id: str | None
+    name: str | None
+    class_name: str | None
+    config: Path | None
+    env: str | None
+    data_dir: Path | None
+
+    @property
+    def data(self) -> Path:
+        """The data directory."""
+        return common.data_directory(self.config, self.data_dir)
+
+    def of(self, found: Objects) -> bytes:
+        """Return the id of the object that the user has named."""
+        if (self.object_id is None) == (self.name is None):
+            raise click.UsageError("name one object: by its ID, or by --name")
+        if self.object_id is not None:
+            try:
+                raw = bytes.fromhex(self.object_id)
+            except ValueError:
+                raw = b""
+            if len(raw) != ID_BYTES:
+                raise click.UsageError(f"{self.object_id!r} is no id: expected 64 hex digits")
+            return raw
+        config = found.config or common.load_config(self.config, self.env)
+        bound = sorted({binding.class_name for binding in config.objects})
+        chosen = self.class_name
+        if chosen is None and len(bound) != 1:
+            raise click.UsageError(f"choose a class with --class, of {', '.join(bound) or 'none'}")
+        if chosen is not None and chosen not in bound:
+            raise click.UsageError(f"{config.name} binds no class {chosen}: name the object's ID")
+        assert self.name is not None
+        return NamespaceKey(config.id_key(chosen or bound[0])).from_name(self.name).raw
+
+
+def choice(*more: Callable[[Any], Any]) -> Callable[[Callable[..., None]], Any]:
+    """Give a command its words about an object as one `Choice`, and these options of its own."""
+
+    def add(command: Callable[..., None]) -> Any:
+        @wraps(command)
+        def chosen(**told: Any) -> None:
+            its = Choice(**{field.name: told.pop(field.name) for field in fields(Choice)})
+            command(its, **told)
+
+        return common.options(
+            click.argument("object_id", metavar="[ID]", required=False),
+            click.option(
+                "--name", metavar="NAME", help="The name that the object is addressed by."
+            ),
+            click.option("--class", "class_name", metavar="NAME", help="The class of that object."),
+            *more,
+            common.config_option,
+            common.env_option,
+            common.data_dir_option,
+        )(chosen)
+
+    return add
 
 
 @contextmanager
@@ -36,35 +94,6 @@ def reached(data: Path) -> Iterator[Objects]:
         raise click.ClickException(f"nothing was ever stored in {data}; --data-dir names another")
     with reach(data) as found:
         yield found
-
-
-def chosen_object(
-    found: Objects,
-    object_id: str | None,
-    name: str | None,
-    class_name: str | None,
-    place: Path | None,
-    env: str | None,
-) -> bytes:
-    """Return the id of the object that the user has named."""
-    if (object_id is None) == (name is None):
-        raise click.UsageError("name one object: by its ID, or by --name")
-    if object_id is not None:
-        try:
-            raw = bytes.fromhex(object_id)
-        except ValueError:
-            raw = b""
-        if len(raw) != ID_BYTES:
-            raise click.UsageError(f"{object_id!r} is no id: expected 64 hex digits")
-        return raw
-    config = found.config or common.load_config(place, env)
-    bound = sorted({binding.class_name for binding in config.objects})
-    if class_name is None and len(bound) != 1:
-        raise click.UsageError(f"choose a class with --class, of {', '.join(bound) or 'none'}")
-    if class_name is not None and class_name not in bound:
-        raise click.UsageError(f"{config.name} binds no class {class_name}: name the object's ID")
-    assert name is not None
-    return NamespaceKey(config.id_key(class_name or bound[0])).from_name(name).raw
 
 
 def stored_nothing(raw: bytes) -> click.ClickException:

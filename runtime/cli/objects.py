@@ -16,13 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from runtime.cli import common
-from runtime.cli.object_choice import (
-    chosen_object,
-    one_object,
-    reached,
-    stored_nothing,
-    where,
-)
+from runtime.cli.object_choice import Choice, choice, reached, stored_nothing
 from runtime.cli.portable import portable
 from runtime.cli.table import say_json, say_json_list
 from runtime.cli.table import show as show_table
@@ -131,19 +125,8 @@ def _find(data: Path, class_name: str | None, limit: int) -> list[ObjectRecord]:
 
 
 @objects.command()
-@one_object
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-@where
-def show(
-    object_id: str | None,
-    name: str | None,
-    class_name: str | None,
-    config: Path | None,
-    env: str | None,
-    data_dir: Path | None,
-    *,
-    as_json: bool,
-) -> None:
+@choice(click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs."))
+def show(its: Choice, *, as_json: bool) -> None:
     """Show what an object has stored and how it fares.
 
     Its class, name and slot; how many entries, and their bytes; its SQL tables with their rows;
@@ -155,8 +138,8 @@ def show(
       roost objects show --name ada
       roost objects show --class Room --name lobby --json | jq .tables
     """
-    with reached(common.data_directory(config, data_dir)) as found:
-        raw = chosen_object(found, object_id, name, class_name, config, env)
+    with reached(its.data) as found:
+        raw = its.of(found)
         shown = found.show(raw)
     if shown is None:
         raise stored_nothing(raw)
@@ -195,27 +178,17 @@ def show(
 
 
 @objects.command()
-@one_object
-@click.option(
-    "--output",
-    "-o",
-    type=click.Path(dir_okay=False, path_type=_PATH),
-    metavar="FILE",
-    help="Write to a file, which must not be there. Default: the output.",
+@choice(
+    click.option(
+        "--output",
+        "-o",
+        type=click.Path(dir_okay=False, path_type=_PATH),
+        metavar="FILE",
+        help="Write to a file, which must not be there. Default: the output.",
+    ),
+    click.option("--sqlite", is_flag=True, help="Write one object as an SQLite file; needs -o."),
 )
-@click.option("--sqlite", is_flag=True, help="Write one object as an SQLite file; needs -o.")
-@where
-def export(
-    object_id: str | None,
-    name: str | None,
-    class_name: str | None,
-    output: Path | None,
-    config: Path | None,
-    env: str | None,
-    data_dir: Path | None,
-    *,
-    sqlite: bool,
-) -> None:
+def export(its: Choice, output: Path | None, *, sqlite: bool) -> None:
     """Write all that an object, or a class, has stored.
 
     As JSON lines. Each object is as it was at one moment, between two of its turns. Its first line
@@ -243,16 +216,15 @@ def export(
         raise click.UsageError("--sqlite writes a file: name it with -o")
     if output is not None and output.exists():
         raise click.UsageError(f"{output} is there already")
-    data = common.data_directory(config, data_dir)
-    with reached(data) as found, export_folder(data) as folder:
-        if object_id is None and name is None:
-            if class_name is None or sqlite:
+    with reached(its.data) as found, export_folder(its.data) as folder:
+        if its.object_id is None and its.name is None:
+            if its.class_name is None or sqlite:
                 raise click.UsageError(
                     "name an object: ID, or --name" + " or --class" * (not sqlite)
                 )
-            chosen = [record.id.raw for record in found.objects(class_name, sys.maxsize)]
+            chosen = [record.id.raw for record in found.objects(its.class_name, sys.maxsize)]
         else:
-            chosen = [chosen_object(found, object_id, name, class_name, config, env)]
+            chosen = [its.of(found)]
         with ExitStack() as stack:
             lines = sys.stdout.buffer
             if output is not None and not sqlite:
@@ -275,19 +247,8 @@ def export(
 
 
 @objects.command()
-@one_object
-@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-@where
-def delete(
-    object_id: str | None,
-    name: str | None,
-    class_name: str | None,
-    config: Path | None,
-    env: str | None,
-    data_dir: Path | None,
-    *,
-    yes: bool,
-) -> None:
+@choice(click.option("--yes", "-y", is_flag=True, help="Do not ask."))
+def delete(its: Choice, *, yes: bool) -> None:
     """Delete an object with all that it has stored.
 
     Its entries, tables and alarm. While an instance runs, the live object is reset and its WebSockets
@@ -299,17 +260,17 @@ def delete(
       roost objects delete --name ada
       roost objects delete --class Room --name lobby --yes
     """
-    with reached(common.data_directory(config, data_dir)) as found:
-        raw = chosen_object(found, object_id, name, class_name, config, env)
+    with reached(its.data) as found:
+        raw = its.of(found)
         if not yes:
             shown = found.show(raw)
             if shown is None:
                 raise stored_nothing(raw)
-            its = shown.facts
-            called = "" if its.record.name is None else f" {_printable(its.record.name)}"
-            rows = sum(count for _, count in its.tables)
+            facts = shown.facts
+            called = "" if facts.record.name is None else f" {_printable(facts.record.name)}"
+            rows = sum(count for _, count in facts.tables)
             click.confirm(
-                f"delete {its.record.class_name}{called} ({raw.hex()}), {its.entries:,} entries and "
+                f"delete {facts.record.class_name}{called} ({raw.hex()}), {facts.entries:,} entries and "
                 f"{rows:,} rows?",
                 abort=True,
                 err=True,

@@ -163,6 +163,23 @@ def roost(tmp_path, forks):
     return run
 
 
+def configure(folder, namespaces='{ binding = "KV", id = "id" }', more=""):
+    """Write the config of a worker with these KV namespaces."""
+    text = f'name = "w"\nkv_namespaces = [{namespaces}]\n{more}\n'
+    (folder / "wrangler.toml").write_text(text)
+
+
+@pytest.fixture
+def kv(tmp_path, roost):
+    """Run `roost kv` in a folder whose worker has one namespace."""
+    configure(tmp_path)
+
+    def run(*arguments, **options):
+        return roost("kv", *arguments, **options)
+
+    return run
+
+
 @pytest.fixture
 def start(tmp_path):
     """Start an instance; whatever still runs at the end of the test is ended."""

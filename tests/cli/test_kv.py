@@ -12,24 +12,10 @@ import pytest
 from runtime.bindings import kv_directory
 from runtime.kv import SyncKVNamespace, open_store
 
+from .conftest import configure
+
 EVERY_BYTE = bytes(range(256)) * 3 + b"\n\r\n"
 TWO = '{ binding = "A", id = "a" }, { binding = "B", id = "b" }'
-
-
-def configure(folder, namespaces='{ binding = "KV", id = "id" }', more=""):
-    text = f'name = "w"\nkv_namespaces = [{namespaces}]\n{more}\n'
-    (folder / "wrangler.toml").write_text(text)
-
-
-@pytest.fixture
-def kv(tmp_path, roost):
-    """Run `roost kv` in a folder whose worker has one namespace."""
-    configure(tmp_path)
-
-    def run(*arguments, **options):
-        return roost("kv", *arguments, **options)
-
-    return run
 
 
 @pytest.fixture

@@ -13,21 +13,10 @@ from runtime.bindings import kv_directory
 from runtime.kv import SyncKVNamespace, open_store
 
 from .conftest import ROOST
-from .test_kv import configure
 
 LATER = int(time.time()) + 100_000
 HARD_KEYS = ["a", "a/b", "a/b/c", "é/日本", "/", "//x", "x/", ".x", "a/../b", "n" * 300, "new\nline",
              "_roost_kv/1", "_roost_kv.jsonl", "x/" * 256, "nul\0"]  # fmt: skip
-
-
-@pytest.fixture
-def kv(tmp_path, roost):
-    configure(tmp_path)
-
-    def run(*arguments, **options):
-        return roost("kv", *arguments, **options)
-
-    return run
 
 
 @pytest.fixture

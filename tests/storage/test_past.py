@@ -100,6 +100,18 @@ def marked(sqlite, commit):
 
 
 @pytest.fixture
+def count(commit):
+    """Write numbers one after the other, each in a commit of its own."""
+
+    async def count_(storage, numbers):
+        for number in numbers:
+            await storage.put("n", number)
+            commit(storage)
+
+    return count_
+
+
+@pytest.fixture
 def again(sqlite, open_storage, object_files):
     """The storage of the object's next session."""
     return lambda name="a", **more: open_storage(sqlite.file, name, files=object_files, **more)
@@ -344,16 +356,14 @@ def reopen(tmp_path, open_storage, object_files, sqlite):
 
 
 async def test_a_history_that_was_not_gone_on_with_is_over(
-    sqlite, commit, marked, reopen, tmp_path
+    sqlite, commit, count, marked, reopen, tmp_path
 ):
     first = await marked(1)
     silent = reopen(days=0)
     await silent.put("n", 2)
     commit(silent)
     later = reopen()
-    for number in range(3, 20):
-        await later.put("n", number)
-        commit(later)
+    await count(later, range(3, 20))
     with pytest.raises(ValueError, match="not of this object, or of a time before"):
         await later.onNextSessionRestoreBookmark(first)
     last = await later.getCurrentBookmark()
@@ -364,16 +374,14 @@ async def test_a_history_that_was_not_gone_on_with_is_over(
 
 
 async def test_a_copy_without_its_history_takes_no_older_bookmark(
-    sqlite, commit, marked, reopen, tmp_path
+    sqlite, commit, count, marked, reopen, tmp_path
 ):
     first = await marked(1)
     reopen()
     (history,) = tmp_path.glob("objects/*/*-history")
     history.unlink()
     copied = reopen()
-    for number in range(2, 20):
-        await copied.put("n", number)
-        commit(copied)
+    await count(copied, range(2, 20))
     with pytest.raises(ValueError, match="not of this object, or of a time before"):
         await copied.onNextSessionRestoreBookmark(first)
     commit(copied)
