@@ -3,9 +3,15 @@
 import re
 import subprocess
 import sys
+import tomllib
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+
+from runtime.config import load
+from runtime.config.keys import ROOST
+from runtime.config.sockets import SocketLimits
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
@@ -64,6 +70,18 @@ def test_the_readme_worker_answers_as_it_stands(tmp_path):
 
     told = [asyncio.run(response.json()) for response in responses]
     assert told == [{"theme": "dark", "visits": 1}, {"theme": "dark", "visits": 2}]
+
+
+def test_the_page_of_the_configuration_has_every_setting_with_its_default(tmp_path):
+    (text,) = blocks(ROOT / "docs" / "configuration.md", "toml")
+    worker = 'name = "w"\n'
+    (tmp_path / "shown.toml").write_text(worker + text)
+    (tmp_path / "empty.toml").write_text(worker)
+    shown, defaults = load(tmp_path / "shown.toml"), load(tmp_path / "empty.toml")
+    assert replace(shown, hosts=None, slots=None) == defaults
+    written = tomllib.loads(text)
+    assert written["roost"].keys() == ROOST
+    assert written["roost"]["websockets"].keys() == {field.name for field in fields(SocketLimits)}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
