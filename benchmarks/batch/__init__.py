@@ -1,7 +1,8 @@
 """What an item of a map costs, and the year of flights on one host, on two, and by hand.
 
-The rival is `sharded`: multiprocessing with a queue a process, as one writes it by hand, without
-anything durable. The per-item figures are of methods that do nothing, so they are all overhead.
+The rival is `sharded`: multiprocessing with a queue a process, as one writes it by hand, durable only
+at its end. Both get the flights in the same batches. The per-item figures are of methods that do
+nothing, so they are all overhead.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from benchmarks.report import Report, at_least, result
 from examples.delays.aircraft import AircraftObject
 from examples.delays.flights import read
 from examples.delays.model import Model
-from examples.delays.run import BATCH, batches
+from examples.delays.run import batches
 from runtime import Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from benchmarks.report import Result, Target
+    from examples.delays.flights import Batch
 
 KEYS = 100
 HOSTS = 2
@@ -123,10 +125,11 @@ def _key(number: int) -> str:
     return str(number % KEYS)
 
 
-def _learn(model: Model, flights: list[Any]) -> int:
-    for flight in flights:
-        model.observe(flight)
-    return len(flights)
+def _learn(model: Model, found: list[Batch]) -> int:
+    for batch in found:
+        for flight in batch.flights:
+            model.observe(flight)
+    return sum(len(batch.flights) for batch in found)
 
 
 def year(turns: int, sample: int) -> tuple[list[Result], list[Target]]:
@@ -150,9 +153,9 @@ def year(turns: int, sample: int) -> tuple[list[Result], list[Target]]:
 
     def by_hand() -> float:
         with tempfile.TemporaryDirectory() as scratch:
-            pairs = ((each.tail, flight) for each in fleet for flight in each.flights)
             began = time.perf_counter()
-            sharded(pairs, Model, _learn, HOSTS, BATCH, Path(scratch))
+            pairs = ((batch.tail, batch) for batch in batches(fleet))
+            sharded(pairs, Model, _learn, HOSTS, 1, Path(scratch))
             return time.perf_counter() - began
 
     for _ in range(turns):
