@@ -131,6 +131,15 @@ def test_closing_or_dropping_the_iterator_cancels_what_is_under_way(accounts, rt
         assert accounts.getByName(str(key)).double(1) == 2
 
 
+def test_an_answer_that_comes_after_its_map_was_stopped_is_dropped(accounts):
+    results = accounts.map("never", [1], key=lambda _: "stopped")
+    results._serve()
+    (waiter,) = results._under_way
+    results.close()
+    waiter.set_result("late")
+    assert results._answers.empty()
+
+
 def test_a_killed_host_costs_nothing_but_a_retry(accounts, rt, kill):
     results = accounts.map("add", range(3000), key=lambda n: f"killed {n % 20}")
     for count, _ in enumerate(results):
