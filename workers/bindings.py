@@ -327,6 +327,27 @@ class DurableObjectStorage(Protocol):
     def deleteAlarm(self, options: Options = None, /, **kw: Any) -> Awaitable[None]:
         """See `delete_alarm`."""
 
+    def entries(self, options: Options = None, /, **kw: Any) -> AsyncIterator[tuple[str, Any]]:
+        """What `list` gives, in bounded memory: keys and values in key order. Roost's own."""
+
+    def get_current_bookmark(self) -> Awaitable[str]:
+        """A bookmark of what the object keeps now, when that is durable; for classes with SQL."""
+
+    def getCurrentBookmark(self) -> Awaitable[str]:
+        """See `get_current_bookmark`."""
+
+    def get_bookmark_for_time(self, when: Any) -> Awaitable[str]:
+        """A bookmark of what the object kept at a time: milliseconds since 1970, or a datetime."""
+
+    def getBookmarkForTime(self, when: Any) -> Awaitable[str]:
+        """See `get_bookmark_for_time`."""
+
+    def on_next_session_restore_bookmark(self, bookmark: str) -> Awaitable[str]:
+        """Go back to a bookmark when the next session begins; gives one to undo that with."""
+
+    def onNextSessionRestoreBookmark(self, bookmark: str) -> Awaitable[str]:
+        """See `on_next_session_restore_bookmark`."""
+
 
 class AlarmInfo(Protocol):
     """What `alarm(alarm_info)` is given."""
@@ -391,6 +412,44 @@ class DurableObjectContext(Protocol):
 
     def getTags(self, ws: Any, /) -> list[str]:
         """See `get_tags`."""
+
+    def broadcast(
+        self, message: str | bytes, tag: str | None = None, *, except_: Any = None
+    ) -> int:
+        """Send to all accepted WebSockets, or those with a tag; returns to how many. Roost's own.
+
+        `except_` leaves out one WebSocket, or several.
+        """
+
+    def set_web_socket_auto_response(self, pair: Any = None) -> None:
+        """Have messages equal to `pair.request` answered with `pair.response`, without the object."""
+
+    def setWebSocketAutoResponse(self, pair: Any = None) -> None:
+        """See `set_web_socket_auto_response`."""
+
+    def get_web_socket_auto_response(self) -> Any:
+        """What is answered without the object: a WebSocketRequestResponsePair, or None."""
+
+    def getWebSocketAutoResponse(self) -> Any:
+        """See `get_web_socket_auto_response`."""
+
+    def get_web_socket_auto_response_timestamp(self, ws: Any) -> datetime | None:
+        """When a message of a WebSocket was last answered without the object."""
+
+    def getWebSocketAutoResponseTimestamp(self, ws: Any) -> datetime | None:
+        """See `get_web_socket_auto_response_timestamp`."""
+
+    def set_hibernatable_web_socket_event_timeout(self, milliseconds: int | None = None) -> None:
+        """Cancel an asynchronous handler of a WebSocket that takes longer."""
+
+    def setHibernatableWebSocketEventTimeout(self, milliseconds: int | None = None) -> None:
+        """See `set_hibernatable_web_socket_event_timeout`."""
+
+    def get_hibernatable_web_socket_event_timeout(self) -> int | None:
+        """The time limit of such handlers, in milliseconds."""
+
+    def getHibernatableWebSocketEventTimeout(self) -> int | None:
+        """See `get_hibernatable_web_socket_event_timeout`."""
 
     def abort(self, reason: str | None = None, /) -> Any:
         """Throw the instance away: unwritten storage is dropped, running calls fail."""

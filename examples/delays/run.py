@@ -86,7 +86,7 @@ def feed(
     for _, count in results:
         known += count
         on_progress(known)
-    return results.tally.skipped > 0
+    return bool(results.tally.skipped)
 
 
 def batches(fleet: Iterable[Aircraft]) -> Iterator[Batch]:

@@ -9,11 +9,13 @@ import pytest
 from runtime.host import host as host_module
 from runtime.host.activation import Activation
 from runtime.host.channel import Channel
+from runtime.host.context import DurableObjectContext
+from runtime.storage import ObjectStorage
 from runtime.storage.layout import slot_files
 from runtime.wire import messages as m
 from runtime.wire.codec import pack_still, unpack, unpack_error
 from tests.stepping import settle, soon
-from workers import DurableObject, Response, fetch, wait_until
+from workers import DurableObject, Response, bindings, fetch, wait_until
 from workers.current import default_env
 from workers.errors import RoostError, RuntimeClosed, StorageError
 
@@ -344,3 +346,16 @@ async def test_module_level_names_act_for_the_event_that_runs(house):
     assert default_env() is opened.env
     await settle()
     assert opened.host.waiting == 0
+
+
+@pytest.mark.parametrize(
+    ("engine", "face"),
+    [
+        (DurableObjectContext, bindings.DurableObjectContext),
+        (ObjectStorage, bindings.DurableObjectStorage),
+    ],
+)
+def test_type_checkers_know_every_call_of_the_original_that_the_engine_has(engine, face):
+    calls = {name for name in dir(engine) if name[0].islower() and name != name.lower()}
+    assert len(calls) > 5
+    assert calls <= set(dir(face))
