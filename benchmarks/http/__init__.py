@@ -1,7 +1,7 @@
 """What a request costs: the counter object over HTTP, in memory, with storage, and with KV.
 
-Beside it, in turns within one run: uvicorn that answers a constant on one core (the limit of what a
-Python gateway could do), and the same worker in JavaScript under miniflare, a local workerd. wrk makes
+Beside it, in turns within one run: servers that answer a constant on one core (the limit of what a
+Python gateway could do: uvicorn, granian, and the gateway's own), and the same worker in JavaScript under miniflare, a local workerd. wrk makes
 the load; its process shares the cores with the servers. Without wrk, nothing can be measured.
 """
 
@@ -10,10 +10,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack, contextmanager
+import time
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
@@ -30,6 +32,7 @@ HERE = Path(__file__).parent
 MODULES = Path(sys.prefix) / "rivals"
 """Where `make bench` puts miniflare."""
 
+BARE = "bare "
 PATHS = ("memory", "storage", "kv")
 CONNECTIONS = (1, 32, 256)
 OBJECTS = (1, 1000)
@@ -41,8 +44,12 @@ P99_TIMES_P50 = 10
 
 _SCRIPT = """
 math.randomseed(os.time())
+local requests = {{}}
+init = function()
+  for id = 1, {objects} do requests[id] = wrk.format("GET", "/{path}?id=" .. id) end
+end
 request = function()
-  return wrk.format("GET", "/{path}?id=" .. math.random({objects}))
+  return requests[math.random({objects})]
 end
 done = function(summary, latency)
   io.write(string.format("figures %f %f %f %d\\n", summary.requests / (summary.duration / 1e6),
@@ -61,10 +68,11 @@ def run(*, quick: bool = False) -> Report:
     skipped = []
     with ExitStack() as stack:
         servers = {"Roost": stack.enter_context(roost())}
-        if find_spec("uvicorn") is None:
-            skipped.append("bare uvicorn: not installed (pip install -e .[bench])")
-        else:
-            servers["bare uvicorn"] = stack.enter_context(python("benchmarks.http.bare"))
+        for name in ("gateway", "uvicorn", "granian"):
+            if name != "gateway" and find_spec(name) is None:
+                skipped.append(f"{BARE}{name}: not installed (pip install -e .[bench])")
+            else:
+                servers[BARE + name] = stack.enter_context(bare(name))
         if shutil.which("node") is None or not (MODULES / "node_modules" / "miniflare").exists():
             skipped.append("miniflare: node or the npm package miniflare is missing (make bench)")
         else:
@@ -84,7 +92,7 @@ def load(
     found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in servers}
     for turn in range(-1, turns):
         for name, port in servers.items():
-            if name == "bare uvicorn" and (path, objects) != ("memory", 1):
+            if name.startswith(BARE) and (path, objects) != ("memory", 1):
                 continue
             figures = wrk(port, path, objects, connections, seconds if turn >= 0 else 1)
             if turn >= 0:
@@ -110,6 +118,7 @@ def wrk(port: int, path: str, objects: int, connections: int, seconds: int) -> t
         done = subprocess.run(
             [
                 *("wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", script.name),
+                *("--timeout", "30s"),  # a slow answer is slow, and no failure
                 f"http://127.0.0.1:{port}/",
             ],
             check=True,
@@ -138,10 +147,16 @@ def serving(*command: str, cwd: Path | None = None) -> Iterator[str]:
 
 
 @contextmanager
-def python(module: str) -> Iterator[int]:
-    """Run a server of ours in Python."""
-    with serving(sys.executable, "-m", module) as line:
-        yield int(line)
+def bare(name: str) -> Iterator[int]:
+    """Run a server that answers a constant."""
+    with serving(sys.executable, "-m", "benchmarks.http.bare", name) as line:
+        port = int(line)
+        for _ in range(200):  # granian binds it a while later
+            with suppress(OSError):
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            time.sleep(0.05)
+        yield port
 
 
 @contextmanager
