@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from socket import IPPROTO_TCP, TCP_INFO
 from typing import TYPE_CHECKING, cast
 
 import httptools
@@ -35,11 +36,17 @@ HEAD_BYTES = 128 * 1024
 """What a head may be long, give or take what came in one read (it is Cloudflare's limit), and what
 may come between two pieces of a body, for chunks have extensions and trailers."""
 
+READ_SECONDS = 120
+"""Seconds in which a client must read something of what it is owed."""
+
 LINGER = 2.0
 """Seconds a refused client may go on sending: closing a socket with unread bytes resets it, and the
 client might never see why."""
 
 NEVER = 1 << 62
+_CLOSED = (7, 8)
+"""States of a TCP connection that its client has closed: CLOSE, CLOSE_WAIT."""
+
 _LOOPBACK = frozenset(("127.0.0.1", "::1"))
 
 
@@ -54,10 +61,13 @@ class Connection(asyncio.Protocol):
         "_framing",
         "_head",
         "_headers",
+        "_is_ended",
         "_is_last",
         "_is_paused",
         "_lingers",
         "_overhead",
+        "_owed",
+        "_owes_since",
         "_parser",
         "_proceeding",
         "_raw",
@@ -92,7 +102,10 @@ class Connection(asyncio.Protocol):
         self._is_last = False  # no request is taken any more
         self._lingers = False  # nothing more is said; the client may not have heard it yet
         self._deaf = False  # what comes is no HTTP
+        self._is_ended = False  # the client sends no more
         self._is_paused = False
+        self._owed = 0  # bytes that the client had not read at the last look, and since when
+        self._owes_since = 0
         self._writable: asyncio.Future[None] | None = None  # while the client does not read
         self._early: bytes | None = None  # what came after an upgrade's head
         self._expires = server.seconds + HEAD_SECONDS
@@ -144,12 +157,25 @@ class Connection(asyncio.Protocol):
             what = "head is" if self._url else "chunk extensions or trailers are"
             self._misread(Refused(431, f"The request's {what} longer than {HEAD_BYTES:,} bytes."))
 
+    def eof_received(self) -> bool:
+        """The client has closed its half: it awaits its answers, or it has left.
+
+        Only writing tells: see `look`.
+        """
+        newest = self._ahead[-1] if self._ahead else self._serving
+        if newest is None or self._reading is not None or self._early is not None:
+            return False  # nothing will come of it
+        newest.is_last = self._is_last = self._is_ended = True
+        return True
+
     def connection_lost(self, _error: Exception | None) -> None:
         """The client is gone, or the connection was closed from here."""
         self.server.forget(self)
         del self._parser  # which holds this connection
         if self._serving is not None:
             self._serving.leave()
+            self._serving = None
+        self._reading = None
         for exchange in self._ahead:
             exchange.leave()
         self._ahead.clear()
@@ -162,6 +188,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The client has read what it was owed."""
         writable, self._writable = self._writable, None
+        self._owed = 0
         if writable is not None:
             if not writable.done():  # its one waiter was cancelled
                 writable.set_result(None)
@@ -314,10 +341,26 @@ class Connection(asyncio.Protocol):
     # --- the end ---------------------------------------------------------------------------------
 
     def look(self, seconds: int) -> None:
-        """Close the connection if its client has let too much time pass."""
+        """Close the connection if its client has let too much time pass, or has left."""
         serving = self._serving
         if seconds > self._expires and (serving is None or serving.awaits_client):
             self.transport.close()
+        elif serving is not None and self._writable is None:
+            if self._is_ended:
+                if not serving.goes_on():
+                    self.transport.close()
+            elif self._is_paused:  # so that the end is not read
+                state = self.transport.get_extra_info("socket").getsockopt(
+                    IPPROTO_TCP, TCP_INFO, 1
+                )[0]
+                if state in _CLOSED:
+                    serving.goes_on()
+        if self._writable is not None or self.transport.is_closing():
+            owed = self.transport.get_write_buffer_size()
+            if owed != self._owed:
+                self._owed, self._owes_since = owed, seconds
+            elif seconds > self._owes_since + READ_SECONDS:
+                self.transport.abort()
 
     def stop(self) -> None:
         """Close, after what is under way."""

@@ -111,6 +111,7 @@ class BodyStream:
         if self.ended:
             return
         self.ended = True
+        self._wanted = _nobody  # it holds this stream
         if failure is not None:
             self._failure = failure
             self._chunks.clear()
@@ -136,6 +137,10 @@ class BodyStream:
         self._chunks.clear()
         self._size = 0
         return chunk
+
+
+def _nobody() -> None:
+    """Nothing more will come."""
 
 
 def too_large_text(limit: int) -> str:

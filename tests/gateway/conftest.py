@@ -47,6 +47,16 @@ async def soon(awaitable: Awaitable[T]) -> T:
     return await asyncio.wait_for(awaitable, 5)
 
 
+async def passing(gate: Gate, awaitable: Awaitable[T]) -> T:
+    """What must happen while the seconds pass, which the server counts."""
+    task = asyncio.ensure_future(awaitable)
+    async with asyncio.timeout(5):
+        while not task.done():
+            gate.server.tick()
+            await asyncio.sleep(0)
+    return await task
+
+
 class Wire:
     """A raw connection: what is sent is exactly what a test says."""
 

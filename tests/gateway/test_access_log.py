@@ -11,7 +11,7 @@ import pytest
 from runtime.gateway import AccessLog
 from workers import Response
 
-from .conftest import running, soon
+from .conftest import passing, running, soon
 
 
 class Terminal(io.StringIO):
@@ -111,4 +111,4 @@ async def test_a_client_that_left_before_its_answer_is_logged_as_499() -> None:
         async with gate.wire() as wire:
             wire.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             await soon(started.wait())
-        assert await soon(logged) == 499
+        assert await passing(gate, logged) == 499

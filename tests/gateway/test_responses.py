@@ -12,7 +12,7 @@ from runtime.gateway.outbound import encode_headers
 from workers import Headers, Response
 from workers.response import response_from_parts
 
-from .conftest import soon
+from .conftest import passing, soon
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -243,7 +243,7 @@ async def test_a_client_that_leaves_cancels_the_dispatch(gate: Gate) -> None:
     async with gate.wire() as wire:
         wire.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nok")
         await soon(started.wait())
-    await soon(cancelled.wait())
+    await passing(gate, cancelled.wait())
 
 
 async def test_a_pipelining_client_that_leaves_stops_the_request_being_served(gate: Gate) -> None:
@@ -282,7 +282,7 @@ async def test_a_client_that_leaves_closes_the_stream(gate: Gate) -> None:
         wire.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         await wire.head()
         assert await wire.chunk() == b"first"
-    await soon(steps.closed.wait())
+    await passing(gate, steps.closed.wait())
 
 
 async def test_a_client_that_leaves_stops_even_a_stream_that_never_waits(gate: Gate) -> None:
