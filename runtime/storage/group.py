@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from runtime.storage.object_file import ObjectFile
     from runtime.storage.slot_file import SlotFile
     from runtime.storage.store import Store
-    from runtime.storage.write_set import Change
+    from runtime.storage.write_set import Change, Puts
 
 __all__ = ["CommitGroup", "Round"]
 
@@ -32,7 +32,7 @@ class _Part:
     """What a round does to one file."""
 
     file: SlotFile | ObjectFile
-    taken: list[tuple[Store, Change]] = field(default_factory=list)
+    taken: list[tuple[Store, Change | Puts]] = field(default_factory=list)
     error: Exception | None = None
 
     def commit(self) -> None:
@@ -52,7 +52,7 @@ class Round:
         self,
         slots: list[_Part],
         homes: list[_Part],
-        taken: list[tuple[Store, Change]],
+        taken: list[tuple[Store, Change | Puts]],
         failures: dict[int, Exception],
     ) -> None:
         self._slots = slots
@@ -122,7 +122,7 @@ class CommitGroup:
         marked, self._marked = self._marked, {}
         parts: dict[SlotFile, _Part] = {}
         homes: list[_Part] = []
-        taken: list[tuple[Store, Change]] = []
+        taken: list[tuple[Store, Change | Puts]] = []
         failures: dict[int, Exception] = {}
         for storage in marked:
             if storage.has_failed:

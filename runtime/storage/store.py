@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from runtime.storage.object_file import ObjectFile
     from runtime.storage.object_files import ObjectFiles
     from runtime.storage.slot_file import SlotFile
-    from runtime.storage.write_set import Change, Mark
+    from runtime.storage.write_set import Change, Mark, Puts
 
 __all__ = ["Store"]
 
@@ -432,7 +432,7 @@ class Store:
         self.begin_write()
         self._writes.records[key] = value
 
-    def take_changes(self) -> Change | None:
+    def take_changes(self) -> Change | Puts | None:
         """Hand over what was written since the last call, for commit; None if there is nothing.
 
         Reads see it as before. Changes must be committed to the file in the order they were taken.
@@ -448,7 +448,7 @@ class Store:
     def _take_home(self, home: ObjectFile) -> Change | None:
         """Put the entries into the own file's transaction, and return the slot file's part."""
         paid, self._owed = self._owed, _NO_DEBT
-        change = self._writes.take(more=home.in_transaction or paid is not _NO_DEBT)
+        change = self._writes.take_all(more=home.in_transaction or paid is not _NO_DEBT)
         if change is None:
             return None
         due = _Debt(moved=self._moving)
@@ -490,7 +490,7 @@ class Store:
             moved=paid.moved,
         )
 
-    def committed(self, change: Change) -> None:
+    def committed(self, change: Change | Puts) -> None:
         """Take note that a change is in the file and durable."""
         self._writes.committed(change)
         if change.alarm is not KEEP and self._on_alarm is not None:

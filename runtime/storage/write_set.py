@@ -13,7 +13,7 @@ synchronous code without I/O, owned by its ObjectStorage.
 from __future__ import annotations
 
 from sys import getsizeof
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from runtime.storage.values import Packed, pack
 
@@ -34,6 +34,7 @@ __all__ = [
     "UNKNOWN",
     "Change",
     "Mark",
+    "Puts",
     "WriteSet",
     "merge",
 ]
@@ -121,6 +122,28 @@ class Change(NamedTuple):
             alarm=None,
             moved=True,
         )
+
+
+class Puts:
+    """A change that only puts entries of an object which the register has: nearly every one.
+
+    It reads like a `Change`, and takes a third of the time to make.
+    """
+
+    __slots__ = ("puts",)
+
+    puts: list[tuple[bytes, bytes, bytes]]
+    """(object id, key, value), at least one."""
+    alarm: ClassVar = KEEP
+    home: ClassVar = None
+
+    def __init__(self, puts: list[tuple[bytes, bytes, bytes]]) -> None:
+        self.puts = puts
+
+    @property
+    def object_id(self) -> bytes:
+        """Whose change it is."""
+        return self.puts[0][0]
 
 
 class WriteSet:
@@ -250,15 +273,36 @@ class WriteSet:
             if self._entered > self._trim_at:
                 self._trim()
 
-    def take(self, *, more: bool = False) -> Change | None:
-        """Hand over what is pending, for a commit; None if there is nothing. Reads do not notice.
+    def take(self) -> Change | Puts | None:
+        """Hand over what is pending, for a commit; None if there is nothing. Reads do not notice."""
+        pending = self.pending
+        if (
+            not pending
+            or not self._registered
+            or self.wiped
+            or self.alarm_set
+            or self.records
+            or ABSENT in pending.values()
+        ):
+            return self.take_all()
+        raw, entered = self._id.raw, len(pending) * _ENTRY_BYTES
+        puts = []
+        for key, held in pending.items():
+            data = pack(held)
+            puts.append((raw, key.encode(), data))
+            entered += len(data)
+        self._entered += entered
+        self._fly()
+        return Puts(puts)
+
+    def take_all(self, *, more: bool = False) -> Change | None:
+        """Do the same, whatever it is.
 
         `more` says that the object has written something beside its entries.
         """
-        pending = self.pending
-        if not (pending or more or self.dirty):
+        if not (more or self.dirty):
             return None
-        raw = self._id.raw
+        raw, pending = self._id.raw, self.pending
         puts: list[tuple[bytes, bytes, bytes]] = []
         deletes: list[tuple[bytes, bytes]] = []
         entered = len(pending) * _ENTRY_BYTES
@@ -291,23 +335,30 @@ class WriteSet:
             alarm,
         )
         self._registered = exists and (wrote or self._registered)
-        self._flying.append(pending)
+        self._fly()
+        self.wiped = self.alarm_set = False
+        self.records.clear()
+        return change
+
+    def _fly(self) -> None:
+        """Take note that a change with all that is pending is under way."""
+        self._flying.append(self.pending)
         self.pending = {}
         self.sequence += 1
-        self.wiped = self.alarm_set = False
-        if self.records:
-            self.records.clear()
-        return change
 
     def forgotten(self) -> None:
         """Take note that the object leaves the register: its next write is a new first."""
         self._registered = False
 
-    def committed(self, change: Change) -> None:
+    def committed(self, change: Change | Puts) -> None:
         """Take note that a change is in the file and durable; its keys are clean, unless rewritten."""
         if self._flying:  # not if the object was reset meanwhile
             del self._flying[0]
-        if self._hollow is not None and change.sequence >= self._hollow:
+        if (
+            self._hollow is not None
+            and not isinstance(change, Puts)  # a wipe is none of these
+            and change.sequence >= self._hollow
+        ):
             self._hollow = None
         if self._entered > CACHE_BYTES:
             self._trim()

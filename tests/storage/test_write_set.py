@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.ids import NamespaceKey
+from runtime.storage.arguments import key_range
 from runtime.storage.values import Packed, hold
-from runtime.storage.write_set import ABSENT, CACHE_BYTES, UNKNOWN, WriteSet, merge
+from runtime.storage.write_set import ABSENT, CACHE_BYTES, UNKNOWN, Puts, WriteSet, merge
 
 ID = NamespaceKey("w-Room").from_name("a")
 
@@ -41,9 +42,30 @@ def test_an_object_registers_with_its_first_change_and_anew_after_a_wipe():
         if "put" in step:
             writes.put("k", 1)
         taken.append(writes.take())
-    assert [change.register for change in taken] == [True, False, False, True, False]
-    assert [(change.class_name, change.name) for change in taken] == [("Room", "a")] * 5
-    assert [change.sequence for change in taken] == [0, 1, 2, 3, 4]
+    assert type(taken[1]) is Puts  # nothing but entries of an object that is registered
+    del taken[1]
+    assert [change.register for change in taken] == [True, False, True, False]
+    assert [(change.class_name, change.name) for change in taken] == [("Room", "a")] * 4
+    assert [change.sequence for change in taken] == [0, 2, 3, 4]
+
+
+def test_a_wipe_ends_with_its_own_change_and_entries_put_after_it_with_theirs():
+    writes = WriteSet(ID, "Room")
+    writes.put("l", 1)
+    first = writes.take()
+    writes.wipe()
+    writes.put("l", 2)
+    wiped = writes.take()
+    writes.put("l", 3)
+    after = writes.take()
+    assert type(after) is Puts
+    writes.committed(first)
+    assert writes.find("k") is ABSENT
+    writes.committed(wiped)
+    assert writes.find("k") is UNKNOWN
+    assert writes.overlay(key_range({})) == [(b"l", 3)]
+    writes.committed(after)
+    assert writes.overlay(key_range({})) == []
 
 
 def test_a_key_is_pinned_until_its_last_change_is_durable():
