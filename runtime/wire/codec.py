@@ -229,7 +229,7 @@ def pack_error(error: BaseException, object_id: bytes | None, *, remote: bool = 
     `remote` says that the object's own code raised it, not the engine on the object's behalf. Without
     an object, as when the entrypoint passes it on, it stays the error of the one that it came from.
     """
-    trace = "".join(traceback.format_exception(error)) if remote else ""
+    trace = _trace(error) if remote else ""
     carried: bytes | None
     try:
         carried, _ = pack(error, in_band=True)
@@ -256,7 +256,8 @@ def unpack_error(data: bytes) -> Exception:
     if carried is not None:
         try:
             found = pickle.loads(carried)
-        except BaseException:  # its type is not importable here, or refuses its state
+            getattr(found, "__notes__", None)  # as everybody does who prints it
+        except BaseException:  # its type is not importable here, or refuses its state or a look
             found = None
     if isinstance(found, Exception) and not isinstance(found, StopIteration):
         error = found
@@ -268,6 +269,13 @@ def unpack_error(data: bytes) -> Exception:
     elif isinstance(error, RoostError) and error.durable_object_id is None:
         error.durable_object_id = object_id
     return error
+
+
+def _trace(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception:  # its class may define __getattr__ in any way it likes
+        return "".join(traceback.format_tb(error.__traceback__))
 
 
 def _text(error: BaseException) -> str:

@@ -286,6 +286,13 @@ def _refuse():
     raise SystemExit("not here")
 
 
+class Blind(Exception):  # noqa: N818
+    """Cannot even be printed."""
+
+    def __getattr__(self, name):
+        raise KeyError(name)
+
+
 class Wild(Exception):  # noqa: N818
     """Breaks whatever looks at it."""
 
@@ -406,6 +413,16 @@ def test_what_would_act_on_the_callers_process_arrives_as_a_remote_error(error):
     assert type(arrived) is RemoteError
     assert arrived.type_name.endswith(type(error).__name__)
     assert str(error) in str(arrived)
+
+
+def test_an_error_that_cannot_be_looked_at_arrives_as_one_that_can():
+    try:
+        raise Blind("dark")
+    except Blind as error:
+        arrived = arrives(error)
+    assert type(arrived) is RemoteError
+    assert str(arrived).endswith("Blind: dark")
+    assert "test_codec.py" in arrived.remote_traceback
 
 
 async def test_any_error_that_arrives_can_be_awaited():
