@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from functools import cache
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -32,7 +32,6 @@ from workers.errors import KVError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
 T = TypeVar("T")
@@ -376,9 +375,17 @@ class DiskTier:
         if staged.file is not None:
             staged.file.discard()
 
-    def lock(self) -> AbstractContextManager[None]:
-        """Hold the namespace's write lock."""
-        return write_lock(self.directory / "write.lock")
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the namespace's write lock, in turn with all who commit.
+
+        The kernel wakes who is first in line, but a busy process takes the lock again before that one
+        runs. So who waits for the lock holds the turn, which the others wait for, in line.
+        """
+        with ExitStack() as held:
+            with write_lock(self.directory / "turn.lock"):
+                held.enter_context(write_lock(self.directory / "write.lock"))
+            yield
 
     def commit(self, writes: Collection[Staged], now: float) -> list[bytes]:
         """Commit in one transaction; it is on disk when this returns. Under the lock.
