@@ -61,7 +61,6 @@ class Connection(asyncio.Protocol):
         "_framing",
         "_head",
         "_headers",
-        "_is_ended",
         "_is_last",
         "_is_paused",
         "_lingers",
@@ -102,7 +101,6 @@ class Connection(asyncio.Protocol):
         self._is_last = False  # no request is taken any more
         self._lingers = False  # nothing more is said; the client may not have heard it yet
         self._deaf = False  # what comes is no HTTP
-        self._is_ended = False  # the client sends no more
         self._is_paused = False
         self._owed = 0  # bytes that the client had not read at the last look, and since when
         self._owes_since = 0
@@ -158,15 +156,8 @@ class Connection(asyncio.Protocol):
             self._misread(Refused(431, f"The request's {what} longer than {HEAD_BYTES:,} bytes."))
 
     def eof_received(self) -> bool:
-        """The client has closed its half: it awaits its answers, or it has left.
-
-        Only writing tells: see `look`.
-        """
-        newest = self._ahead[-1] if self._ahead else self._serving
-        if newest is None or self._reading is not None or self._early is not None:
-            return False  # nothing will come of it
-        newest.is_last = self._is_last = self._is_ended = True
-        return True
+        """The client sends no more: it has left, as far as anybody can tell before writing to it."""
+        return False
 
     def connection_lost(self, _error: Exception | None) -> None:
         """The client is gone, or the connection was closed from here."""
@@ -343,24 +334,21 @@ class Connection(asyncio.Protocol):
     def look(self, seconds: int) -> None:
         """Close the connection if its client has let too much time pass, or has left."""
         serving = self._serving
-        if seconds > self._expires and (serving is None or serving.awaits_client):
+        if (seconds > self._expires and (serving is None or serving.awaits_client)) or (
+            self._is_paused and self._has_left()
+        ):
             self.transport.close()
-        elif serving is not None and self._writable is None:
-            if self._is_ended:
-                if not serving.goes_on():
-                    self.transport.close()
-            elif self._is_paused:  # so that the end is not read
-                state = self.transport.get_extra_info("socket").getsockopt(
-                    IPPROTO_TCP, TCP_INFO, 1
-                )[0]
-                if state in _CLOSED:
-                    serving.goes_on()
         if self._writable is not None or self.transport.is_closing():
             owed = self.transport.get_write_buffer_size()
             if owed != self._owed:
                 self._owed, self._owes_since = owed, seconds
             elif seconds > self._owes_since + READ_SECONDS:
                 self.transport.abort()
+
+    def _has_left(self) -> bool:
+        """Whether the client's end stands behind what is not read."""
+        socket = self.transport.get_extra_info("socket")
+        return socket.getsockopt(IPPROTO_TCP, TCP_INFO, 1)[0] in _CLOSED
 
     def stop(self) -> None:
         """Close, after what is under way."""

@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 CLIENT_LEFT = 499
 """The status the access log shows for a client that left before its response began (nginx's)."""
 
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
 
 class Exchange:
     """The state of one request: what it is, and what was answered so far."""
@@ -70,7 +68,6 @@ class Exchange:
     _refusal: Refused | None = None
     _status = 0
     _sent = 0
-    _seen = -1  # what was sent when its client was last looked after
     _task: asyncio.Task[None] | None = None
 
     def __init__(self, connection: Connection, method: str, version: str) -> None:
@@ -169,7 +166,7 @@ class Exchange:
         """Somebody waits for more of the body."""
         if self._expects and not (self._status or self.over):
             self._expects = False
-            self.connection.transport.write(CONTINUE)
+            self.connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self.connection.ask()
 
     def _overflow(self) -> None:
@@ -317,17 +314,6 @@ class Exchange:
             return
         self._log()
         self._cancel(ClientDisconnected("the client disconnected before the request body ended"))
-
-    def goes_on(self) -> bool:
-        """Write to a client that may have left, which fails then; else it is of no account.
-
-        Returns False when nothing could be and nothing was written since the last time.
-        """
-        if not self._status and self.version == "1.1":
-            self.connection.transport.write(CONTINUE)
-            return True
-        seen, self._seen = self._seen, self._sent
-        return seen != self._sent
 
     def give_up(self) -> None:
         """End now: the server stops."""
