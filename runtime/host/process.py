@@ -65,7 +65,6 @@ def run_host(
     """Be a host until told to stop. Called in the forked process; never returns an error."""
     die_with(supervisor)
     ignore_terminal()
-    give_way()
     # Not a handler in Python: that would wait for the C code which may be what takes so long.
     faulthandler.register(WHERE, all_threads=False)
     loop = uvloop.new_event_loop()
@@ -181,16 +180,6 @@ def die_with(parent: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
-
-
-def give_way() -> None:
-    """Have the kernel take this process for one that computes: waking up, it interrupts no other.
-
-    Else each batch that arrives interrupts who sent it, if all processors are taken, and so makes the
-    next one smaller: calls to 1,000 objects on as many hosts as processors took a tenth longer.
-    """
-    with contextlib.suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def ignore_terminal() -> None:

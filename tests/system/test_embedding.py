@@ -3,11 +3,9 @@
 import asyncio
 import concurrent.futures
 import json
-import os
 import sys
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 
 import nbclient
 import nbformat
@@ -319,13 +317,6 @@ async def test_a_runtime_works_inside_the_thread_of_a_running_loop(house, tmp_pa
 
 
 # --- lives -----------------------------------------------------------------------------------------
-
-
-def test_hosts_count_as_processes_that_compute_and_their_program_does_not(rt):
-    for status in rt.status():
-        threads = [int(thread.name) for thread in Path(f"/proc/{status.pid}/task").iterdir()]
-        assert {os.sched_getscheduler(thread) for thread in threads} == {os.SCHED_BATCH}
-    assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
 def test_several_runtimes_live_in_one_process(rt, house, tmp_path):
