@@ -13,61 +13,43 @@ says gets out.
 
 from __future__ import annotations
 
-import inspect
 from collections import deque
 from contextlib import suppress
-from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from runtime.bindings import Env
+from runtime.host.answers import response_message
 from runtime.host.context import DurableObjectAbort, DurableObjectContext, explain, keep
 from runtime.host.flow import Flow
 from runtime.host.gates import InputGate, OutputGate
+from runtime.host.methods import check_method, is_coroutine, relaxed
 from runtime.host.runs import RunCall
-from runtime.host.turns import is_coroutine
+from runtime.host.said import Answer, Confirmation, Outgoing
 from runtime.wire import messages as m
 from runtime.wire.codec import PLAIN, pack_error, pack_still
 from runtime.wire.items import GENERATORS, pieces
-from runtime.wire.shelf import discard
-from workers import Response
-from workers.body import take_content
 from workers.errors import ObjectReset, RoostError
-from workers.response import parts_of
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
     from contextvars import Context
 
+    from runtime.host.answers import Incoming
     from runtime.host.channel import Channel
-    from runtime.host.entrypoint import Entrypoint
     from runtime.host.host import Host
     from runtime.host.ledger import Ledger
     from runtime.host.object_sockets import ObjectSockets, SocketEvent
+    from runtime.host.said import Result, Said
     from runtime.ids import ObjectId
     from runtime.storage import Alarm, ObjectStorage
-    from runtime.wire.codec import Frame
     from runtime.wire.link import Reply
-    from runtime.wire.messages import Message, Target
-    from runtime.wire.streams import Inflow
+    from runtime.wire.messages import Target
     from workers import DurableObject, Request
 
 
 T = TypeVar("T")
-
-
-class Incoming:
-    """The request of a fetch(); its body is given back when the response has ended."""
-
-    __slots__ = ("body",)
-
-    def __init__(self, body: Inflow | None) -> None:
-        self.body = body
-
-    def close(self) -> None:
-        """Say that no more of the body is wanted; who reads on gets an error, not an early end."""
-        if self.body is not None:
-            self.body.close(OSError("Can't read from request stream after response has been sent."))
 
 
 Ticket: TypeAlias = "tuple[Channel, int, Incoming | None]"
@@ -86,77 +68,6 @@ class Event(NamedTuple):
     method: str | RunCall | SocketEvent
     args: tuple[Any, ...]
     kwargs: dict[str, Any] | None
-
-
-class Said(Protocol):
-    """Something that waits behind the output gate; a plain result is a `Result` there."""
-
-    def leave(self) -> None:
-        """Go out: what was written before is durable."""
-
-    def fail(self, error: BaseException) -> None:
-        """Never go out: what was written before is lost."""
-
-
-Result: TypeAlias = "tuple[Channel, Message]"
-"""A result that is all in its message, behind the output gate. A plain tuple: nearly every call has
-one (0.08 µs to make and to send; an Answer takes 0.3)."""
-
-
-class Answer(NamedTuple):
-    """The result of an event, behind the output gate."""
-
-    channel: Channel
-    message: Message
-    frames: Sequence[Frame]
-
-    def leave(self) -> None:
-        """Send the result to the caller."""
-        self.channel.post(self.message, self.frames)
-
-    def fail(self, error: BaseException) -> None:
-        """Send the error in its place, and drop the body it would have had."""
-        message = self.message
-        if message[0] == m.RESPONSE and isinstance(message[5], int):
-            self.channel.streams.stop(message[5])
-        elif message[0] == m.ITEMS:
-            self.channel.streams.stop(message[2])
-        discard(self.frames)
-        self.channel.post((m.ERROR, message[1], pack_error(error, None, remote=False)))
-
-
-class Outgoing(NamedTuple):
-    """A call to another object, behind the output gate."""
-
-    reply: Reply
-    message: Message
-    frames: Sequence[Frame]
-
-    def leave(self) -> None:
-        """Send the call."""
-        self.reply.link.post_call(self.reply, self.message, self.frames)
-
-    def fail(self, error: BaseException) -> None:
-        """Fail the call, unsent."""
-        self.reply.link.discard(self.message, self.frames)
-        if not self.reply.done():
-            self.reply.set_exception(error)
-
-
-class Confirmation(NamedTuple):
-    """Somebody who awaits that all writes so far are durable."""
-
-    future: asyncio.Future[None]
-
-    def leave(self) -> None:
-        """Wake who waits."""
-        if not self.future.done():
-            self.future.set_result(None)
-
-    def fail(self, error: BaseException) -> None:
-        """Tell who waits that the writes are lost."""
-        if not self.future.done():
-            self.future.set_exception(error)
 
 
 class Activation:
@@ -547,59 +458,3 @@ class _Construction:
 
     def released(self, _ticket: object) -> None:
         pass
-
-
-def relaxed(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """Let `fetch(self)` and `alarm(self)` be called with what they leave out, as the original does."""
-    function = getattr(handler, "__func__", None)
-    if function is not None and _takes_only_self(function):
-        return lambda *_: handler()
-    return handler
-
-
-@lru_cache(maxsize=256)
-def _takes_only_self(function: Callable[..., Any]) -> bool:
-    """Whether a method has no parameter beside `self`. Looked up once: it takes 10 µs."""
-    parameters = inspect.signature(function).parameters.values()
-    return sum(p.kind is not inspect.Parameter.KEYWORD_ONLY for p in parameters) == 1
-
-
-def check_method(cls: type, name: str) -> None:
-    """Check that callers may call a method of a class. Raises what they get when they may not.
-
-    Names with two underscores in front are Python's or the class' own; attributes of `type` and of
-    instances are no methods.
-    """
-    known = not name.startswith("__") and (
-        name in cls.__dict__ or any(name in base.__dict__ for base in cls.__mro__)
-    )
-    found = getattr(cls, name, None) if known else None
-    if name == "fetch" and found is None:
-        raise RoostError("Handler does not export a fetch() function.")
-    if not callable(found):
-        raise TypeError(f'The RPC receiver does not implement the method "{name}".')
-
-
-def response_message(
-    ticket: Ticket, value: Any, owner: Activation | Entrypoint, where: str
-) -> Message:
-    """Build the RESPONSE of what a fetch() returned. Raises TypeError if it is no Response.
-
-    The request is given back: at once, or when a streamed body has ended.
-    """
-    channel, call, incoming = ticket
-    assert incoming is not None
-    if not isinstance(value, Response):
-        raise TypeError(f"{where} must return a Response, and returned {type(value).__name__}")
-    status, text, headers = parts_of(value)
-    content: Any = take_content(value)
-    if value.web_socket is not None:
-        incoming.close()
-        protocol = value.headers.get("sec-websocket-protocol")
-        offer = owner.host.sockets.offer(value.web_socket, owner, protocol)
-        return (m.UPGRADE, call, status, text, headers, None, offer)
-    if content is None or type(content) is bytes:
-        incoming.close()
-    else:
-        content = Flow(owner, content, incoming).start(channel)
-    return (m.RESPONSE, call, status, text, headers, content)

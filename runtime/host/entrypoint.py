@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from runtime.bindings import Env
-from runtime.host.activation import check_method, relaxed, response_message
+from runtime.host.answers import response_message
 from runtime.host.context import ExecutionContext, keep
 from runtime.host.flow import Flow
 from runtime.host.gates import InputGate
+from runtime.host.methods import check_method, relaxed
 from runtime.wire import messages as m
 from runtime.wire.codec import PLAIN, pack_error, pack_still
 from runtime.wire.items import GENERATORS, pieces

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from runtime.host.activation import Activation, Incoming
+    from runtime.host.activation import Activation
+    from runtime.host.answers import Incoming
     from runtime.host.channel import Channel
     from runtime.host.entrypoint import Entrypoint
 

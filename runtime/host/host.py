@@ -18,8 +18,8 @@ from contextvars import copy_context
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from runtime.host.activation import Incoming
 from runtime.host.alarms import Alarms
+from runtime.host.answers import Incoming
 from runtime.host.catalog import Catalog
 from runtime.host.channel import Channel, LocalExit, RouterExit
 from runtime.host.commits import Commits

@@ -26,8 +26,7 @@ import asyncio
 from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Coroutine
 from contextvars import copy_context
-from inspect import CO_COROUTINE
-from types import CoroutineType, FunctionType, MethodType
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from runtime.wire.codec import PLAIN
@@ -146,7 +145,7 @@ class Stage:
         args: tuple[Any, ...],
         kwargs: dict[str, Any] | None,
     ) -> None:
-        """As `run`, for a function that is an `async def`: see `is_coroutine`."""
+        """As `run`, for a function that is an `async def`: see `host.methods`."""
         try:
             code = function(*args, **kwargs) if kwargs else function(*args)
         except Exception as error:  # it takes other arguments: nothing of it has run
@@ -245,13 +244,6 @@ class Stage:
         for task in parked:
             task.cancel()
         await asyncio.gather(*parked, return_exceptions=True)
-
-
-def is_coroutine(function: Callable[..., Any]) -> bool:
-    """Whether a method is an `async def`: calling it runs nothing of it."""
-    if type(function) is not MethodType or type(function.__func__) is not FunctionType:
-        return False
-    return bool(function.__func__.__code__.co_flags & CO_COROUTINE)
 
 
 async def _wait_for(value: Awaitable[Any]) -> Any:

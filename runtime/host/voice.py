@@ -15,9 +15,9 @@ from runtime.wire import messages as m
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from runtime.host.activation import Said
     from runtime.host.channel import Channel
     from runtime.host.gates import OutputGate
+    from runtime.host.said import Said
     from runtime.wire.messages import Message
 
 
