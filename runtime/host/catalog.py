@@ -8,6 +8,7 @@ by a scan of all.
 
 from __future__ import annotations
 
+import gc
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
 class Catalog:
     """See the module's text. `now` is a coarse clock in seconds, advanced by `tick`."""
 
-    __slots__ = ("_host", "_idle", "_idle_s", "live", "now")
+    __slots__ = ("_evicted", "_host", "_idle", "_idle_s", "live", "now")
 
     def __init__(self, host: Host, idle_s: float) -> None:
         self._host = host
         self._idle_s = idle_s
         self.now = 0.0
+        self._evicted = 0  # since memory was given back
         self.live: dict[bytes, Activation] = {}
         self._idle: deque[tuple[float, Activation]] = deque()
 
@@ -85,5 +87,11 @@ class Catalog:
                 activation.touched = now
             elif activation.touched + self._idle_s <= now:
                 self.drop(activation)
+                self._evicted += 1
                 continue
             idle.append((now + self._idle_s, activation))
+        # An activation and what belongs to it name each other. To look for such cycles takes as long as
+        # there are objects, so not while events wait, nor before most of the objects are gone.
+        if self._evicted > len(self.live) and not self._host.waiting:
+            self._evicted = 0
+            gc.collect()

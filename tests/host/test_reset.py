@@ -1,7 +1,9 @@
 """The end of an instance: abort(), waitUntil, eviction, and what of the old one gets out: nothing."""
 
 import asyncio
+import gc
 import logging
+import weakref
 
 import pytest
 
@@ -366,6 +368,28 @@ async def test_an_object_that_is_busy_is_not_evicted_before_it_was_idle_for_long
     tick(330.0)
     tick(350.0)
     assert len(opened.host.catalog) == 0
+
+
+async def test_the_memory_of_evicted_objects_is_given_back_when_the_host_has_nothing_to_do(
+    opened, stub
+):
+    stubs = [opened.env.FRAGILE.getByName(f"{number}") for number in range(3)]
+    gc.disable()  # nobody else looks for cycles
+    try:
+        for other in (stub, *stubs):
+            await other.bump()
+        instances = [weakref.ref(opened.activation(each).instance) for each in (stub, *stubs)]
+        waiting = stub.wait()
+        await settle()
+        opened.host.catalog.tick(1000.0)
+        assert [bool(instance()) for instance in instances] == [True] * 4
+        opened.activation(stub).instance.gate.set()
+        await soon(waiting)
+        await settle()
+        opened.host.catalog.tick(1001.0)
+        assert [bool(instance()) for instance in instances] == [True, False, False, False]
+    finally:
+        gc.enable()
 
 
 async def test_a_body_that_nobody_reads_any_more_keeps_no_object(opened, stub):
