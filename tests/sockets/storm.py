@@ -17,6 +17,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ from websockets.asyncio.client import connect
 
 from examples.demo.server import started
 from runtime import aconnect
+from runtime.supervisor.restarts import CRASHES, QUICK
 
 from .conftest import CONFIG
 
@@ -115,16 +117,26 @@ class Quiet:
 
 
 async def strike(runtime: AsyncRuntime, quiet: Quiet, blows: int, pause: float) -> int:
-    """Kill hosts at random, or evict the room; returns how many of the blows were kills."""
+    """Kill hosts at random, or evict the room; returns how many of the blows were kills.
+
+    A host is not killed so often in a row that its supervisor gives up: see `runtime.supervisor.restarts`.
+    """
     kills = 0
+    row: Counter[int] = Counter()
+    died: dict[int, float] = {}
     for _ in range(blows):
         await asyncio.sleep(pause * random.random() * 2)
-        if random.random() < EVICTED:
+        await _until(lambda: all(host.state == "up" for host in runtime.status()))
+        victim = random.choice(runtime.status())
+        if time.monotonic() - died.get(victim.host, -QUICK) > 2 * QUICK:
+            row[victim.host] = 0
+        if random.random() < EVICTED or row[victim.host] == CRASHES - 2:
             await quiet.evict(runtime)
         else:
-            await _until(lambda: all(host.state == "up" for host in runtime.status()))
-            os.kill(random.choice(runtime.status()).pid, signal.SIGKILL)
+            os.kill(victim.pid, signal.SIGKILL)
             kills += 1
+            row[victim.host] += 1
+            died[victim.host] = time.monotonic()
     return kills
 
 
