@@ -30,16 +30,11 @@ async def seen_by(gate: Gate) -> None:
     assert (await gate.get("/cdn-cgi/x")).status == 404
 
 
-async def pass_seconds(gate: Gate, seconds: int) -> None:
-    for _ in range(seconds):
-        gate.server.tick()
-        await asyncio.sleep(0)
-
-
-async def test_a_client_that_ends_its_half_has_left(gate: Gate) -> None:
+def hang(gate: Gate) -> tuple[asyncio.Event, asyncio.Event]:
+    """Have no request answered; returns what tells that one has started, and was cancelled."""
     started, cancelled = asyncio.Event(), asyncio.Event()
 
-    async def hang(request: Request) -> Response:
+    async def wait(request: Request) -> Response:
         started.set()
         try:
             await asyncio.Event().wait()
@@ -47,7 +42,18 @@ async def test_a_client_that_ends_its_half_has_left(gate: Gate) -> None:
             cancelled.set()
         raise AssertionError
 
-    gate.dispatch = hang
+    gate.dispatch = wait
+    return started, cancelled
+
+
+async def pass_seconds(gate: Gate, seconds: int) -> None:
+    for _ in range(seconds):
+        gate.server.tick()
+        await asyncio.sleep(0)
+
+
+async def test_a_client_that_ends_its_half_has_left(gate: Gate) -> None:
+    started, cancelled = hang(gate)
     async with gate.wire() as wire:
         wire.send(GET % b"/")
         await soon(started.wait())
@@ -65,17 +71,7 @@ async def test_a_client_that_ends_its_half_within_a_request_has_left(gate: Gate)
 
 async def test_a_client_that_leaves_behind_what_was_not_read_is_missed(gate: Gate) -> None:
     """Its end stands behind it."""
-    started, cancelled = asyncio.Event(), asyncio.Event()
-
-    async def hang(request: Request) -> Response:
-        started.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            cancelled.set()
-        raise AssertionError
-
-    gate.dispatch = hang
+    started, cancelled = hang(gate)
     for sent in (GET % b"/" * 3, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 900000\r\n\r\n"):
         started.clear()
         cancelled.clear()
