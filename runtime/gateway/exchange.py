@@ -25,7 +25,8 @@ from runtime.gateway.inbound import (
     ClientDisconnected,
     Refused,
     is_reserved,
-    target_of,
+    origin_form,
+    target_text,
     too_large_text,
 )
 from runtime.gateway.outbound import NULL_BODY, StreamFailed, close, encode_headers, pieces
@@ -85,7 +86,9 @@ class Exchange:
         """
         connection = self.connection
         try:
-            self.url = self._target = target = target_of(url)
+            if url[:1] != b"/" or b"#" in url:
+                url, raw = origin_form(url, raw)
+            self.url = self._target = target = target_text(url)
             head = connection.head_of(self.method, raw)
             self.url = head.origin + target
             self._headers = head.headers.copy()

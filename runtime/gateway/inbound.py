@@ -15,10 +15,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote_from_bytes, unquote
 
-import httptools
-
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from runtime.gateway.outbound import RawHeaders
 
 SMALL_BODY = 64 * 1024
 """Bytes up to which an announced body is read before the script starts: it travels in one frame."""
@@ -39,6 +39,7 @@ HIGH_WATER = 64 * 1024
 """Bytes of a streamed body that may lie here before the client is held back."""
 
 _HOST = re.compile(rb"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?")
+_WHOLE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?]*)(.*)", re.DOTALL)
 _DEFAULT_PORT = {"http": 80, "https": 443}
 _TOLD = frozenset(
     (b"host", b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"x-forwarded-proto")
@@ -148,20 +149,26 @@ def too_large_text(limit: int) -> str:
     return f"The request body is larger than the limit of {limit} bytes."
 
 
-def target_of(url: bytes) -> str:
-    """Path and query as the client wrote them, still percent-encoded, always printable ASCII.
+def origin_form(url: bytes, raw: RawHeaders) -> tuple[bytes, RawHeaders]:
+    """Return path and query of a target that is not only these, and the headers that go with them.
 
-    A request may also name the whole URL, of which this is a part. Raises `Refused` for a target
-    that has no path.
+    A whole URL names its host itself: the Host header counts for nothing beside it (RFC 9112, 3.2.2),
+    and says the same from here. Its scheme counts for nothing: how the client came is known better.
+    Raises `Refused` for a target that is neither.
     """
-    if url[:1] != b"/" or b"#" in url:
-        try:
-            parts = httptools.parse_url(url)
-        except httptools.HttpParserInvalidURLError:
-            raise Refused(400, NO_PATH) from None
-        url = (parts.path or b"/") + (b"?" + parts.query if parts.query else b"")
-        if url[:1] != b"/":
-            raise Refused(400, NO_PATH)
+    url = url.partition(b"#")[0]
+    if url[:1] == b"/":
+        return url, raw
+    whole = _WHOLE.fullmatch(url)
+    if whole is None:
+        raise Refused(400, NO_PATH)
+    host, url = whole.groups()
+    named = [(name, host if name.lower() == b"host" else value) for name, value in raw]
+    return url if url[:1] == b"/" else b"/" + url, named
+
+
+def target_text(url: bytes) -> str:
+    """Path and query as the client wrote them, still percent-encoded, always printable ASCII."""
     try:
         return url.decode("ascii")
     except UnicodeDecodeError:
@@ -205,7 +212,7 @@ class Head(NamedTuple):
     """Whether it has nothing of these four."""
 
 
-def read_head(method: str, raw: list[tuple[bytes, bytes]], max_body: int, *, proxied: bool) -> Head:
+def read_head(method: str, raw: RawHeaders, max_body: int, *, proxied: bool) -> Head:
     """Read the headers; `proxied` says that its X-Forwarded-Proto can be believed.
 
     A body sent along with GET or HEAD counts as none: a Request of these methods cannot carry one.
@@ -228,7 +235,7 @@ def read_head(method: str, raw: list[tuple[bytes, bytes]], max_body: int, *, pro
     secure = proxied and told.get(b"x-forwarded-proto") == b"https"
     origin = _origin("https" if secure else "http", told.get(b"host"))
     if origin is None:
-        raise Refused(400, "The request's Host header is missing or not a host name.")
+        raise Refused(400, "The request's host is missing or not a host name.")
     length = _length(told, max_body)
     if method in ("GET", "HEAD"):
         length = 0

@@ -53,6 +53,10 @@ async def test_headers_keep_their_order_and_their_duplicates(gate: Gate) -> None
         b"GET / HTTP/1.1\r\nHost: \xff\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n",
         b"OPTIONS * HTTP/1.1\r\nHost: a\r\n",
+        b"GET http://b/ HTTP/1.1\r\n",
+        b"GET http://b/ HTTP/1.1\r\nHost: b\r\nHost: b\r\n",
+        b"GET http:///x HTTP/1.1\r\nHost: a\r\n",
+        b"GET http://user@b/ HTTP/1.1\r\nHost: a\r\n",
         b"GET / HTTP/1.0\r\n",
     ],
 )
@@ -80,6 +84,35 @@ async def test_a_host_is_lower_case_and_loses_the_default_port(gate: Gate, host:
         wire.send(f"GET /X HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
         assert (await wire.reply()).status == 200
     assert gate.seen[0].url == "http://example.com/X"
+
+
+@pytest.mark.parametrize(
+    ("target", "url"),
+    [
+        ("http://b/x?y=1", "http://b/x?y=1"),
+        ("HTTP://B.c:81/X", "http://b.c:81/X"),
+        ("http://[::1]:8787", "http://[::1]:8787/"),
+        ("http://b?y=/", "http://b/?y=/"),
+        ("http://b/x#part", "http://b/x"),
+        ("https://b/x", "http://b/x"),
+        ("/x#part", "http://a/x"),
+        ("/http://b/", "http://a/http://b/"),
+    ],
+)
+async def test_the_host_of_a_whole_url_wins_over_the_header(
+    gate: Gate, target: str, url: str
+) -> None:
+    """Two readers of one request must not take it for that of two hosts (RFC 9112, 3.2.2)."""
+    gate.dispatch = hello
+    async with gate.wire() as wire:
+        for _ in range(2):
+            wire.send(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            assert (await wire.reply()).status == 200
+        wire.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (await wire.reply()).status == 200
+    assert [request.url for request in gate.seen] == [url, url, "http://a/"]
+    for request in gate.seen:
+        assert request.url.startswith(f"http://{request.headers.get('host').lower()}/")
 
 
 async def test_requests_without_content_have_no_body(gate: Gate) -> None:
@@ -237,6 +270,7 @@ async def test_reserved_paths_never_reach_the_script(gate: Gate) -> None:
         reply = await gate.get(path)
         assert reply.status == 404
         assert reply.body.count(b"\n") == 1
+    assert (await gate.get("http://b/cdn-cgi/")).status == 404
     assert gate.seen == []
     assert (await gate.get("/cdn-cgi-not")).status == 200
 
