@@ -133,11 +133,15 @@ class Results(Iterator[Any]):
                 self._wait()
 
     def _serve(self) -> None:
-        """Take what has been answered, read a portion, send what can be sent."""
+        """Take what has been answered, read a portion, send what can be sent.
+
+        Results that are there do not wait for an input that is slow.
+        """
         answers = self._answers
         while not answers.empty():
             self._answered(answers.get())
-        self._job.read_some()
+        if not (self._job.slow and self._pump.has_results):
+            self._job.read_some()
         for flight in self._pump.flights():
             packed = self._pump.pack(flight)
             if packed is not None:

@@ -32,6 +32,9 @@ PORTION: Final = 1024
 PORTION_SECONDS: Final = 0.005
 """Items read, and time spent on that, before answers and results have their turn."""
 
+SLOW_SECONDS: Final = 0.01
+"""A portion that took longer had to wait for one of its items."""
+
 STARVED_SECONDS: Final = 0.02
 """How often to look at an input that has nothing now."""
 
@@ -66,6 +69,8 @@ class Job:
         self._would_block: Callable[[], bool] | None = getattr(items, "would_block", None)
         self.starved = False
         """Whether there is room for items, and the input, which can say so, has none now."""
+        self.slow = False
+        """Whether the last portion had to be waited for."""
         if self._key_of is None:  # tables by key: each is a call of its own
             self.plan = _tables(plan)
         else:
@@ -162,7 +167,9 @@ class Job:
         items: Iterator[Any] = islice(self.items, room)  # type: ignore[arg-type]
         if self._would_block is not None:
             items = self._there(items, self._would_block)
+        began = time.monotonic()
         taken = self._feed_all(items)
+        self.slow = time.monotonic() - began > SLOW_SECONDS
         if taken is not None and taken < room and not self.starved:
             self.input_ended()
         return True

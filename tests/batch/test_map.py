@@ -2,10 +2,13 @@
 
 import gc
 import json
+from queue import SimpleQueue
+from threading import Semaphore
 
 import pytest
 
 from runtime import Runtime
+from runtime.batch import job
 from workers.errors import HostLost, RuntimeClosed
 
 
@@ -85,6 +88,40 @@ def test_nothing_is_read_before_it_is_asked_for_and_never_more_than_in_flight(ac
         assert position <= taken + 50
     results.close()
     assert list(results) == []
+
+
+class Announced(SimpleQueue):
+    """Answers whose coming can be waited for."""
+
+    def __init__(self):
+        self.came = Semaphore(0)
+
+    def put(self, answer):
+        super().put(answer)
+        self.came.release()
+
+
+def test_a_result_that_is_there_does_not_wait_for_a_slow_input(accounts, monkeypatch):
+    monkeypatch.setattr(job, "PORTION_SECONDS", -1)  # any input is slow
+    monkeypatch.setattr(job, "SLOW_SECONDS", -1)
+    answers = Announced()
+    happened = []
+
+    def slow():
+        for number in range(5):
+            happened.append(("asked for", number))
+            if number:  # while it is waited for, the one before is answered
+                assert answers.came.acquire(timeout=30)
+            yield number
+
+    results = accounts.map("double", slow(), key=lambda n: f"slow {n}")
+    results._answers = answers
+    for _, value in results:
+        happened.append(("result", value // 2))
+    assert [number for what, number in happened if what == "result"] == [0, 1, 2, 3, 4]
+    for number in range(3):
+        late = happened.index(("asked for", number + 2))
+        assert happened.index(("result", number)) < late
 
 
 def test_the_first_error_is_raised_and_ends_the_map(accounts):
