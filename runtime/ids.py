@@ -1,4 +1,4 @@
-"""Ids of Durable Objects, and the slot and host an id belongs to.
+"""Ids of Durable Objects, and the slot an id belongs to.
 
 An id is 32 bytes: a base (derived from the object's name, or random) and a check part, both keyed
 with the namespace. So an id tells whether it belongs to a namespace, and nobody who lacks the
@@ -18,7 +18,7 @@ from typing import Final, SupportsIndex
 
 from workers.errors import InvalidId
 
-__all__ = ["ID_BYTES", "NAME_BYTES", "NamespaceKey", "ObjectId", "host_of", "slot_of"]
+__all__ = ["ID_BYTES", "NAME_BYTES", "NamespaceKey", "ObjectId", "slot_of"]
 
 ID_BYTES: Final = 32
 _BASE_BYTES: Final = 16
@@ -190,8 +190,3 @@ def slot_of(raw: bytes, slots: int) -> int:
     `slots` is a power of two up to 65,536, so that the last two of these bytes say it all.
     """
     return (raw[6] << 8 | raw[7]) % slots
-
-
-def host_of(slot: int, hosts: int) -> int:
-    """The host, 0 to `hosts - 1`, that owns a slot while nothing has been moved."""
-    return slot % hosts

@@ -1,4 +1,4 @@
-"""The roster: the table, shared by all processes, of who the hosts are and how they fare.
+"""The roster: the table, shared by all processes, of who the hosts are, how they fare, what they own.
 
 A file in the run directory, mapped by everybody. Each row has two halves with one writer each.
 The supervisor writes who the host is: pid, generation, state, and how those before it ended. It
@@ -6,6 +6,9 @@ then tells every peer to look again, so a reader never meets a half-written row.
 writes how it fares: calls, activations, what waits, busy time, the start of the event it is
 running. Those figures are for people and for choosing the least busy host; a torn one does no
 harm.
+
+Behind the rows is the slot table: the host that owns each slot, written by the supervisor alone, two
+aligned bytes each. A count of its changes tells a reader whether to look through it again.
 """
 
 from __future__ import annotations
@@ -23,8 +26,10 @@ if TYPE_CHECKING:
 _HEAD = struct.Struct("=8sIIII")  # magic, layout, hosts, slots, supervisor's pid
 _IDENTITY = struct.Struct("=IIIII")  # pid, generation, state, before, left_from
 _FIGURES = struct.Struct("=QQQQQQ")
+_CHANGES = struct.Struct("=Q")  # of the slot table, since the instance started
+_CHANGES_AT = 64
 _MAGIC = b"roost-r1"
-_LAYOUT = 1
+_LAYOUT = 2
 _ROW = 128
 _FIGURES_AT = 64  # a cache line of its own: the halves have different writers
 _EVENT = struct.Struct("=QQ")  # the last two of the figures
@@ -89,7 +94,10 @@ class Figures:
 class Roster:
     """The mapped table. Hosts are numbered from 0; `slots` is that of the data directory."""
 
-    __slots__ = ("_map", "hosts", "slots", "supervisor")
+    __slots__ = ("_map", "hosts", "owners", "slots", "supervisor")
+
+    owners: memoryview[int]
+    """The number of the host that owns each slot. Only the supervisor writes it: see `set_owner`."""
 
     def __init__(self, mapped: mmap.mmap) -> None:
         self._map = mapped
@@ -98,20 +106,26 @@ class Roster:
         magic, layout, self.hosts, self.slots, self.supervisor = _HEAD.unpack_from(mapped)
         if magic != _MAGIC or layout != _LAYOUT:
             raise ValueError("this is not the roster of this version of Roost")
-        if len(mapped) != _ROW * (self.hosts + 1):
+        table = _ROW * (self.hosts + 1)
+        if len(mapped) != table + 2 * self.slots:
             raise ValueError(f"this roster of {self.hosts} hosts is not whole")
+        self.owners = memoryview(mapped)[table:].cast("H")
 
     @classmethod
     def create(cls, path: Path, hosts: int, slots: int) -> Roster:
-        """Make the table of a new instance; only its supervisor does."""
+        """Make the table of a new instance; only its supervisor does. Slots are dealt out in turn."""
+        size = _ROW * (hosts + 1) + 2 * slots
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            os.ftruncate(handle, _ROW * (hosts + 1))
-            mapped = mmap.mmap(handle, _ROW * (hosts + 1))
+            os.ftruncate(handle, size)
+            mapped = mmap.mmap(handle, size)
         finally:
             os.close(handle)
         _HEAD.pack_into(mapped, 0, _MAGIC, _LAYOUT, hosts, slots, os.getpid())
-        return cls(mapped)
+        roster = cls(mapped)
+        for slot in range(slots):
+            roster.owners[slot] = slot % hosts
+        return roster
 
     @classmethod
     def open(cls, path: Path) -> Roster:
@@ -145,6 +159,17 @@ class Roster:
             identity.left_from,
         )
 
+    @property
+    def changes(self) -> int:
+        """How often the slot table has changed."""
+        count: int = _CHANGES.unpack_from(self._map, _CHANGES_AT)[0]
+        return count
+
+    def set_owner(self, slot: int, host: int) -> None:
+        """Give a slot to a host. Only the supervisor does, when no host has it open."""
+        self.owners[slot] = host
+        _CHANGES.pack_into(self._map, _CHANGES_AT, self.changes + 1)
+
     def figures(self, host: int) -> Figures:
         """How host number `host` fares."""
         return Figures(*_FIGURES.unpack_from(self._map, _ROW * (host + 1) + _FIGURES_AT))
@@ -177,6 +202,7 @@ class Roster:
 
     def close(self) -> None:
         """Unmap the table."""
+        self.owners.release()
         self._map.close()
 
 

@@ -39,6 +39,7 @@ class HostStatus:
 def status_of(roster: Roster) -> list[HostStatus]:
     """Return who the hosts are and how they fare."""
     rows = []
+    owned = list(roster.owners)
     for number in range(roster.hosts):
         identity, figures = roster.identity(number), roster.figures(number)
         since = figures.event_started_ns
@@ -48,7 +49,7 @@ def status_of(roster: Roster) -> list[HostStatus]:
                 pid=identity.pid,
                 generation=identity.generation,
                 state=identity.state.name.lower(),
-                slots=len(range(number, roster.slots, roster.hosts)),
+                slots=owned.count(number),
                 calls=figures.calls,
                 objects=figures.activations,
                 waiting=figures.waiting,

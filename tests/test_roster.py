@@ -116,6 +116,22 @@ def test_each_generation_listens_at_a_place_of_its_own(tmp_path):
     assert all(place.startswith(f"ipc://{tmp_path}/") for place in places)
 
 
+def test_slots_are_dealt_out_in_turn_and_who_looks_sees_what_has_moved(tmp_path, roster):
+    reader = Roster.open(tmp_path / "roster")
+    assert list(reader.owners) == [slot % 3 for slot in range(16)]
+    assert reader.changes == 0
+    roster.set_owner(4, 2)
+    roster.set_owner(15, 1)
+    assert reader.changes == 2
+    assert [(slot, host) for slot, host in enumerate(reader.owners) if host != slot % 3] == [
+        (4, 2),
+        (15, 1),
+    ]
+    assert [row.slots for row in status_of(reader)] == [5, 5, 6]
+    assert reader.identity(2) == Identity(0, 0, State.DOWN, End.DIED)
+    reader.close()
+
+
 def test_status_shows_both_halves_in_seconds_and_words(roster):
     roster.set_identity(1, Identity(77, 2, State.UP, End.DIED))
     write(roster, 1, Figures(calls=5, activations=4, waiting=3, busy_ns=1_500_000_000))

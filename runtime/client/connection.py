@@ -174,10 +174,12 @@ async def open_connection(instance: Instance) -> Connection:
 
 
 async def list_objects(caller: Caller, class_name: str | None, limit: int) -> list[ObjectRecord]:
-    """Ask all hosts which objects have storage, of a class or of all; at most `limit`."""
+    """Ask which objects have storage, of a class or of all, slot by slot; at most `limit`."""
     found: list[ObjectRecord] = []
-    for link in caller.links:
-        found += await caller.objects(link.host, limit - len(found), class_name)
+    for slot in range(caller.slots):
+        if len(found) >= limit:
+            break
+        found += await caller.objects(slot, limit - len(found), class_name)
     return found
 
 

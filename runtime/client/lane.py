@@ -18,7 +18,7 @@ from weakref import WeakSet
 import zmq
 
 from runtime.client.lane_items import LaneItems
-from runtime.ids import host_of, slot_of
+from runtime.ids import slot_of
 from runtime.roster import Roster, describe_loss, endpoint
 from runtime.wire import messages as m
 from runtime.wire.caller import GOODBYE_SECONDS
@@ -79,7 +79,7 @@ class Lane:
         """
         due = None if timeout is None else (time.monotonic() + timeout, timeout)
         roster = self._roster
-        host = host_of(slot_of(target[1], roster.slots), roster.hosts)
+        host = roster.owners[slot_of(target[1], roster.slots)]
         up = roster.generation_up(host)
         if not up:
             raise NotStarted

@@ -14,14 +14,14 @@ from runtime.client.sync_runtime import Runtime, connect
 from runtime.config import Limits
 from runtime.directories import kept_free, kept_slots
 from runtime.host.tending import Shown
-from runtime.ids import host_of, slot_of
+from runtime.ids import slot_of
 from runtime.storage import ObjectFiles, ObjectRecord, SlotFile
 from runtime.storage.copies import copy_object, copy_slot, delete_object, facts_of
 from runtime.storage.layout import slot_files, slot_path, stored_objects
 from workers.errors import RuntimeClosed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Coroutine, Iterator
     from pathlib import Path
 
     from runtime.config import Config
@@ -36,7 +36,7 @@ class RunningObjects:
         self._runtime = runtime
         connection = runtime._connection  # noqa: SLF001  (this package's own)
         self._caller = connection.caller
-        self._roster = connection.roster
+        self._hosts = connection.roster.hosts
         self.config: Config | None = connection.bindings.config
         """The worker's; None when no instance runs to tell."""
 
@@ -60,20 +60,26 @@ class RunningObjects:
 
     def backup(self, target: Path) -> None:
         """Copy all objects into a directory laid out like a data directory."""
-        self._wait(range(self._roster.hosts), "backup", str(target.absolute()))
+        where = str(target.absolute())
+        slots = iter(range(self._caller.slots))
+
+        async def some() -> None:
+            for slot in slots:  # whichever comes next: one at a time for each host
+                await self._caller.tend(slot, "backup", where)
+
+        async def all_of_them() -> None:
+            await asyncio.gather(*(some() for _ in range(self._hosts)))
+
+        self._wait(all_of_them())
 
     def _ask(self, raw: bytes, verb: str, *arguments: Any) -> Any:
-        roster = self._roster
-        owner = host_of(slot_of(raw, roster.slots), roster.hosts)
-        return self._wait([owner], verb, *arguments)[0]
+        async def ask() -> Any:
+            return await self._caller.tend(slot_of(raw, self._caller.slots), verb, *arguments)
 
-    def _wait(self, hosts: Any, verb: str, *arguments: Any) -> list[Any]:
-        async def ask() -> list[Any]:
-            return await asyncio.gather(
-                *(self._caller.tend(host, verb, *arguments) for host in hosts)
-            )
+        return self._wait(ask())
 
-        return self._runtime._calls.wait(ask())  # noqa: SLF001
+    def _wait(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self._runtime._calls.wait(work)  # noqa: SLF001
 
 
 class StoredObjects:

@@ -82,7 +82,7 @@ class Alarms:
 
     def tick(self) -> None:
         """Look at slots that were not looked at, and at the clock; once a second."""
-        for slot in self._slots.owned(self._host.number):
+        for slot in self._slots.owned():
             if slot not in self._heaps:
                 self._heap(slot)
         self._host.loop.call_soon(self.wake)  # not within the Task that ticks: it runs events

@@ -112,7 +112,7 @@ class Host:
         self.on_sent: Callable[[], None] = lambda: None
         """Called after messages were sent; the listener looks again then."""
         self.functions = Functions(caller.run)
-        self._slots = Slots(data, roster.slots, roster.hosts, config)
+        self._slots = Slots(data, roster, number, config)
         self.alarms = Alarms(self, self._slots)
         self.tending = Tending(self, self._slots)
         self._router = router
@@ -439,12 +439,12 @@ class Host:
             channel.streams.handle(message)
 
     def _list_objects(self, channel: Channel, message: Message) -> None:
-        _, call, limit, class_name = message
+        _, call, slot, limit, class_name = message
         if self.closed or (self.leaving and not channel.is_peer):
             channel.post((m.REFUSED, call))
             return
         try:
-            records = list(islice(self._slots.objects(self.number, class_name), limit))
+            records = list(islice(self._slots.objects(slot, class_name), limit))
         except StorageError as error:
             channel.post((m.ERROR, call, pack_error(error, None)))
         else:

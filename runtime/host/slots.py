@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runtime.ids import host_of, slot_of
+from runtime.ids import slot_of
 from runtime.storage import ObjectFiles, ObjectStorage, SlotFile
 from runtime.storage.layout import slot_path
 
@@ -17,16 +17,17 @@ if TYPE_CHECKING:
 
     from runtime.config import Config
     from runtime.host.activation import Activation
+    from runtime.roster import Roster
     from runtime.storage import ObjectRecord
 
 
 class Slots:
     """Open files by slot."""
 
-    def __init__(self, data: Path, slots: int, hosts: int, config: Config) -> None:
+    def __init__(self, data: Path, roster: Roster, host: int, config: Config) -> None:
         self.data = data
-        self._slots = slots
-        self._hosts = hosts
+        self._roster = roster
+        self._host = host
         self._limits = config.limits
         self._durability = config.durability
         self._sqlite_classes = config.sqlite_classes
@@ -44,14 +45,20 @@ class Slots:
 
     def slot(self, raw: bytes) -> int:
         """Return the slot of an object."""
-        return slot_of(raw, self._slots)
+        return slot_of(raw, self._roster.slots)
 
-    def owned(self, host: int) -> Iterator[int]:
-        """Yield the slots of a host that have a file."""
-        for slot in range(self._slots):
-            if host_of(slot, self._hosts) == host and (
-                slot in self._files or slot_path(self.data, slot).exists()
-            ):
+    def owns(self, slot: int) -> bool:
+        """Whether this host owns a slot."""
+        return self._roster.owners[slot] == self._host
+
+    def has_file(self, slot: int) -> bool:
+        """Whether a slot has a file."""
+        return slot in self._files or slot_path(self.data, slot).exists()
+
+    def owned(self) -> Iterator[int]:
+        """Yield the slots of this host that have a file."""
+        for slot in range(self._roster.slots):
+            if self.owns(slot) and self.has_file(slot):
                 yield slot
 
     def storage_for(self, activation: Activation) -> ObjectStorage:
@@ -72,9 +79,9 @@ class Slots:
             on_alarm=activation.alarm_set,
         )
 
-    def objects(self, host: int, class_name: str | None) -> Iterator[ObjectRecord]:
-        """Yield the objects of a host's slots that have storage. Raises StorageError."""
-        for slot in self.owned(host):
+    def objects(self, slot: int, class_name: str | None) -> Iterator[ObjectRecord]:
+        """Yield the objects of a slot that have storage. Raises StorageError."""
+        if self.has_file(slot):
             yield from self.open(slot).objects(class_name)
 
     def close(self) -> None:

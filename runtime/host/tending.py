@@ -4,12 +4,12 @@ Nothing here calls an object's code. An object is shown, copied and deleted betw
 turns, when all that it has written is durable; its other events wait for that moment, as for a
 transaction. Backups go on for long, a piece at a time, while events run.
 
-| verb | arguments | result |
+| verb | arguments, after the slot | result |
 |---|---|---|
 | show | id | `Shown`, or None when nothing is stored |
 | copy | id, path | copies the object into a file of its own; its `ObjectRecord`, or None |
 | delete | id | whether there was something |
-| backup | directory | how many slots were copied there |
+| backup | directory | whether the slot has a file, which was copied there |
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from runtime.host.channel import Channel
     from runtime.host.host import Host
     from runtime.host.slots import Slots
-    from runtime.storage import ObjectFiles, ObjectRecord, SlotFile
+    from runtime.storage import ObjectRecord, SlotFile
     from runtime.wire.messages import Message
 
 T = TypeVar("T")
@@ -79,7 +79,9 @@ class Tending:
         channel.under_way[message[1]] = task.cancel
         host.waiting += 1
 
-    async def _answer(self, channel: Channel, call: int, verb: str, arguments: Any) -> None:
+    async def _answer(
+        self, channel: Channel, call: int, slot: int, verb: str, arguments: Any
+    ) -> None:
         verbs: dict[str, Callable[..., Awaitable[Any]]] = {
             "show": self._show,
             "copy": self._copy,
@@ -87,7 +89,7 @@ class Tending:
             "backup": self._backup,
         }
         try:
-            result = await verbs[verb](*arguments)
+            result = await verbs[verb](slot, *arguments)
         except (Exception, asyncio.CancelledError) as error:
             channel.post((m.ERROR, call, pack_error(error, None, remote=False)))
         else:
@@ -96,8 +98,8 @@ class Tending:
             self._host.waiting -= 1
             del channel.under_way[call]
 
-    async def _show(self, raw: bytes) -> Shown | None:
-        slot, file, files = self._place(raw)
+    async def _show(self, slot: int, raw: bytes) -> Shown | None:
+        file, files = self._slots.open(slot), self._slots.files
         before = self._host.catalog.get(raw)
         live = before is not None and before.instance is not None
 
@@ -107,10 +109,10 @@ class Tending:
             count = 0 if sockets is None else len(sockets.get(None))
             return None if facts is None else Shown(facts, self._host.number, live, count)
 
-        return await self._between_turns(raw, look)
+        return await self._between_turns(file, raw, look)
 
-    async def _copy(self, raw: bytes, path: str) -> ObjectRecord | None:
-        slot, file, files = self._place(raw)
+    async def _copy(self, slot: int, raw: bytes, path: str) -> ObjectRecord | None:
+        file, files = self._slots.open(slot), self._slots.files
         record = file.record(raw)
         if record is None:
             return None
@@ -119,7 +121,7 @@ class Tending:
             await _drive(copy_object(slot, file, files, raw, Path(path)))
 
         if files.find(slot, raw) is None:
-            await self._between_turns(raw, copy)
+            await self._between_turns(file, raw, copy)
             return record
         await copy(None)  # may take long, and finds its moment by itself
         activation = self._host.catalog.get(raw)
@@ -127,8 +129,8 @@ class Tending:
             await _durable(activation)
         return record
 
-    async def _delete(self, raw: bytes) -> bool:
-        slot, file, files = self._place(raw)
+    async def _delete(self, slot: int, raw: bytes) -> bool:
+        file, files = self._slots.open(slot), self._slots.files
         deleted = False
 
         async def delete(activation: Activation | None) -> None:
@@ -146,7 +148,7 @@ class Tending:
             deleted = True
 
         try:
-            await self._between_turns(raw, delete)
+            await self._between_turns(file, raw, delete)
         except asyncio.CancelledError:  # the reset ends also what runs in the object's name
             if not deleted:
                 raise
@@ -154,19 +156,15 @@ class Tending:
             await self._host.loop.run_in_executor(None, file.sync)
         return deleted
 
-    async def _backup(self, directory: str) -> int:
-        slots = [*self._slots.owned(self._host.number)]
-        for slot in slots:
-            file, files = self._slots.open(slot), self._slots.files
-            await _drive(copy_slot(self._slots.data, slot, file, files, Path(directory)))
-        return len(slots)
-
-    def _place(self, raw: bytes) -> tuple[int, SlotFile, ObjectFiles]:
-        slot = self._slots.slot(raw)
-        return slot, self._slots.open(slot), self._slots.files
+    async def _backup(self, slot: int, directory: str) -> bool:
+        if not self._slots.has_file(slot):
+            return False
+        file, files = self._slots.open(slot), self._slots.files
+        await _drive(copy_slot(self._slots.data, slot, file, files, Path(directory)))
+        return True
 
     async def _between_turns(
-        self, raw: bytes, body: Callable[[Activation | None], Awaitable[T]]
+        self, file: SlotFile, raw: bytes, body: Callable[[Activation | None], Awaitable[T]]
     ) -> T:
         """Do something while an object stands still and all that it has written is durable.
 
@@ -175,7 +173,7 @@ class Tending:
         host = self._host
         activation = host.catalog.get(raw)
         if activation is None:
-            record = self._place(raw)[1].record(raw)
+            record = file.record(raw)
             if record is None or record.class_name not in host.script.objects:
                 return await body(None)
             activation = host.catalog.activate((record.class_name, raw, record.name))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from runtime.ids import host_of, slot_of
+from runtime.ids import slot_of
 from runtime.roster import Roster, State, describe_loss, endpoint
 from runtime.wire import messages as m
 from runtime.wire.codec import PLAIN, SOCKET, decode, encode, parcel
@@ -151,8 +151,7 @@ class Caller:
         self.links = [Link(host, loop) for host in range(roster.hosts)]
         for link in self.links:
             link.elsewhere = self._elsewhere
-        owners = [self.links[host_of(slot, roster.hosts)] for slot in range(roster.slots)]
-        self._owners = owners
+        self._owners = [self.links[host] for host in roster.owners]
         """The link to the owner of each slot."""
 
     def link_of(self, target: Target | None) -> Link:
@@ -278,22 +277,25 @@ class Caller:
         reply.link.burst(reply.call, FETCHES)
         return reply
 
-    def objects(self, host: int, limit: int, class_name: str | None) -> Reply:
-        """Ask a host which objects have storage. The future has a list of ObjectRecord."""
-        if self._refusal:
-            raise RuntimeClosed(self._refusal)
-        link = self.links[host]
-        reply = Reply(loop=self._loop)
-        link.post_call(reply, (m.OBJECTS, link.number(reply), limit, class_name))
-        return reply
+    @property
+    def slots(self) -> int:
+        """How many slots the instance has."""
+        return len(self._owners)
 
-    def tend(self, host: int, verb: str, *arguments: Any) -> Reply:
-        """Have a host look after its objects; see `runtime.host.tending`."""
+    def objects(self, slot: int, limit: int, class_name: str | None) -> Reply:
+        """Ask which objects of a slot have storage. The future has a list of ObjectRecord."""
+        return self._of_slot(m.OBJECTS, slot, limit, class_name)
+
+    def tend(self, slot: int, verb: str, *arguments: Any) -> Reply:
+        """Have the owner of a slot look after its objects; see `runtime.host.tending`."""
+        return self._of_slot(m.TEND, slot, verb, arguments)
+
+    def _of_slot(self, kind: int, slot: int, *rest: Any) -> Reply:
         if self._refusal:
             raise RuntimeClosed(self._refusal)
-        link = self.links[host]
+        link = self._owners[slot]
         reply = Reply(loop=self._loop)
-        link.post_call(reply, (m.TEND, link.number(reply), verb, arguments))
+        link.post_call(reply, (kind, link.number(reply), slot, *rest))
         return reply
 
     def carry(self, carrier: Carrier) -> Link:

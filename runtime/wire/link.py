@@ -474,7 +474,7 @@ def _is_stateless(message: Message) -> bool:
     """Whether any host can run a call: it has no object, nor a body that is tied to this link."""
     if message[0] == m.FETCH:
         return message[2] is None and not isinstance(message[6], int)
-    return message[0] not in m.OF_HOSTS and message[2] is None
+    return message[0] not in m.OF_SLOTS and message[2] is None
 
 
 def _has_frames(message: Message) -> bool:
@@ -493,7 +493,7 @@ def _set_packed(reply: Waiter, data: bytes, buffers: Sequence[Frame]) -> None:
 
 
 def _host_lost(message: Message, why: str) -> HostLost:
-    if message[0] in m.OF_HOSTS:
+    if message[0] in m.OF_SLOTS:
         return HostLost(f"{why} while it looked through its objects; call again")
     return HostLost(
         f"{why} while it ran {describe(message[2], message[3])}; call again",
@@ -502,7 +502,7 @@ def _host_lost(message: Message, why: str) -> HostLost:
 
 
 def _closed(message: Message, fate: str, why: str) -> RuntimeClosed:
-    if message[0] in m.OF_HOSTS:
+    if message[0] in m.OF_SLOTS:
         return RuntimeClosed(f"the look through the objects {fate}: {why}")
     what = describe(message[2], message[3])
     return RuntimeClosed(f"{what} {fate}: {why}", durable_object_id=_id_in(message))

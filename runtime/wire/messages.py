@@ -16,8 +16,8 @@ directory (0700) can connect at all, which is why both sides may unpickle.
 | CALL_PACKED | call, target, method, data, buffers | caller | pickled (args, kwargs) |
 | FETCH | call, target, method, url, headers, body | caller | an HTTP request for fetch() |
 | RUN | call, target, method, data, buffers | caller | a pickled Run: several items, see `runs` |
-| OBJECTS | call, limit, class name or None | caller | which objects have storage in this host |
-| TEND | call, verb, arguments | caller | look after objects: see `runtime.host.tending` |
+| OBJECTS | call, slot, limit, class name or None | caller | which objects of a slot have storage |
+| TEND | call, slot, verb, arguments | caller | look after objects: see `runtime.host.tending` |
 | CANCEL | call | caller | nobody waits for this call any more |
 | RESULT | call, value | host | a plain result |
 | RESULT_PACKED | call, data, buffers | host | a pickled result |
@@ -56,7 +56,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-VERSION = 1
+VERSION = 2
 """Peers of different versions refuse each other."""
 
 HELLO = 0
@@ -98,8 +98,8 @@ SOCKETS = frozenset({ASK, SEND, SHUT, KEEP, AUTO})
 CALLS = frozenset({CALL, CALL_PACKED, FETCH, OBJECTS, TEND, RUN, SAID, ATTACH})
 """What a host answers, once, by the number of the call."""
 
-OF_HOSTS = frozenset({OBJECTS, TEND})
-"""Calls of a certain host, and of no object."""
+OF_SLOTS = frozenset({OBJECTS, TEND})
+"""Calls of a slot, and of no object."""
 
 PACKED = frozenset({CALL_PACKED, RUN})
 """Calls whose arguments are pickled: data, and how many large buffers belong to it."""

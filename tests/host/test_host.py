@@ -6,6 +6,7 @@ import logging
 import numpy as np
 import pytest
 
+from runtime.client.connection import list_objects
 from runtime.host import host as host_module
 from runtime.host.activation import Activation
 from runtime.host.channel import Channel
@@ -237,7 +238,7 @@ async def test_a_closed_host_starts_nothing_not_even_for_its_peers(opened, conne
         *calls(opened, [1]),
         (m.FETCH, 2, target, "GET", "http://x/", [], None),
         (m.FETCH, 3, target, "POST", "http://x/", [], 5),
-        (m.OBJECTS, 4, 10, None),
+        (m.OBJECTS, 4, 0, 10, None),
     ]
     await hand_over(channel, asked)
     assert way_out.messages == [(m.REFUSED, n) for n in (1, 2, 3, 4)]  # and no body was asked for
@@ -271,12 +272,12 @@ async def test_it_lists_the_objects_that_have_stored_something(opened):
     for stub in (*rooms, lobby):
         await stub.put(1)
     await opened.env.ROOMS.getByName("without storage").add()
-    found = await opened.caller.objects(0, 100, None)
+    found = await list_objects(opened.caller, None, 100)
     assert {record.id for record in found} == {stub.id for stub in (*rooms, lobby)}
     assert {record.name for record in found if record.class_name == "Lobby"} == {"lobby"}
-    assert len(await opened.caller.objects(0, 100, "Room")) == 9
-    assert len(await opened.caller.objects(0, 4, None)) == 4
-    assert await opened.caller.objects(0, 0, None) == []
+    assert len(await list_objects(opened.caller, "Room", 100)) == 9
+    assert len(await list_objects(opened.caller, None, 4)) == 4
+    assert await list_objects(opened.caller, None, 0) == []
 
 
 async def test_a_list_of_what_cannot_be_read_is_a_storage_error(opened, tmp_path):
@@ -285,7 +286,7 @@ async def test_a_list_of_what_cannot_be_read_is_a_storage_error(opened, tmp_path
     for _, path in slot_files(opened.host._slots.data):
         path.write_bytes(b"no database at all, but long enough" * 9)
     with pytest.raises(StorageError):
-        await opened.caller.objects(0, 100, None)
+        await list_objects(opened.caller, None, 100)
 
 
 async def test_it_shows_its_calls_objects_and_what_waits(opened):

@@ -5,6 +5,7 @@ import sqlite3
 
 import pytest
 
+from runtime.ids import slot_of
 from runtime.storage import wal_file
 from tests.stepping import settle, soon, until
 from workers import DurableObject
@@ -41,7 +42,8 @@ class Room(DurableObject):
 async def room(house):
     opened = await house(ROOMS=Room)
     opened.stub = opened.env.ROOMS.getByName("a")
-    opened.tend = lambda verb, *more: opened.caller.tend(0, verb, *more)
+    slot = slot_of(opened.stub.id.raw, opened.caller.slots)
+    opened.tend = lambda verb, *more: opened.caller.tend(slot, verb, *more)
     Room.constructed = 0
     return opened
 
@@ -127,7 +129,7 @@ async def test_a_backup_whose_command_is_gone_ends(room, tmp_path, monkeypatch):
     assert not room.host.idle
     backup.cancel()
     await until(lambda: room.host.idle)
-    assert await soon(room.tend("backup", str(tmp_path / "second"))) == 1
+    assert await soon(room.tend("backup", str(tmp_path / "second"))) is True
     assert room.activation(room.stub).storage._home().resting
     with pytest.raises(StorageError, match="File exists"):  # nothing is written over
         await soon(room.tend("backup", str(tmp_path / "second")))
@@ -140,5 +142,5 @@ async def test_a_leaving_host_ends_its_backup_first(room, tmp_path, monkeypatch)
     await settle()
     room.host.leaving = True
     assert not room.host.idle
-    assert await soon(backup) == 1
+    assert await soon(backup) is True
     assert room.host.idle

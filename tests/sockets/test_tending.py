@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from runtime.ids import NamespaceKey, host_of, slot_of
+from runtime.ids import NamespaceKey, slot_of
 
 from .conftest import Rooms, serve
 
@@ -16,12 +16,10 @@ if TYPE_CHECKING:
 
 
 async def tend(runtime: AsyncRuntime, verb: str, room: str) -> Any:
-    """Have the host of a room do something to it."""
+    """Have the owner of a room do something to it."""
     raw = NamespaceKey("rooms-Room").from_name(room).raw
-    connection = runtime.connection
-    roster = connection.roster
-    host = host_of(slot_of(raw, roster.slots), roster.hosts)
-    return await connection.caller.tend(host, verb, raw)
+    caller = runtime.connection.caller
+    return await caller.tend(slot_of(raw, caller.slots), verb, raw)
 
 
 async def delete(rooms: Rooms, *, asleep: bool) -> None:

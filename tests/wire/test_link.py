@@ -288,7 +288,7 @@ def test_a_lost_host_fails_what_was_sent_and_names_the_call(link, call, step_loo
     link.connected(1, Carrier())
     sent, entry = call(1), call(1, method="report", target=None)
     listed = Reply(loop=step_loop)
-    link.post_call(listed, (m.OBJECTS, link.number(listed), 5, None))
+    link.post_call(listed, (m.OBJECTS, link.number(listed), 0, 5, None))
     step_loop.step()
     link.lost("host 3 died")
     assert str(sent.exception()) == (
