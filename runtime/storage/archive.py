@@ -48,6 +48,7 @@ def salts_of_log(connection: apsw.Connection) -> tuple[bytes, int]:
 def archive(
     connection: apsw.Connection,
     history: History,
+    frames: int,
     main_bytes: int,
     times: Mapping[int, int],
     marks: Container[int],
@@ -55,14 +56,11 @@ def archive(
 ) -> Segment | None:
     """Add a segment of all that the log has and the history has not; None if there is nothing.
 
-    The log must be durable. `times` has when the commits were made that end with a frame, in
+    The log has so many frames, at least one, and must be durable. `times` has when the commits were made that end with a frame, in
     milliseconds. Of those within GRAIN_MS the last one is kept, and those that `marks` has, and the first
     of all, before which there was nothing to go back to. Of commits that `times` has not, each is kept,
     and it is known that they were made up to `latest`.
     """
-    frames = frames_in_log(connection)
-    if not frames:
-        return None
     salts, page_bytes = salts_of_log(connection)
     last = history.last()
     done, pages = 0, main_bytes // page_bytes

@@ -148,11 +148,13 @@ class History:
             expand = zlib.decompressobj()
             left = segment.length
             data = b""
-            while left or data:
-                chunk = file.read(min(left, _CHUNK))
-                left -= len(chunk)
+            while not expand.eof or data:
+                chunk = expand.unconsumed_tail
+                if not chunk:
+                    chunk = file.read(min(left, _CHUNK))
+                    left -= len(chunk)
                 try:
-                    data += expand.decompress(chunk)
+                    data += expand.decompress(chunk, _CHUNK)  # zeros shrink a thousandfold
                 except zlib.error as error:
                     raise ValueError(f"segment {segment.number} is damaged: {error}") from error
                 used = yield from _parse(data)
@@ -179,6 +181,19 @@ class History:
             self._sync(file.fileno())
         new.replace(self._path)
         self._sync_name()
+
+    def copy_to(self, target: Path) -> Generator[float, None, None]:
+        """Copy what there is now into a new file (mode 0600), a piece at a time.
+
+        Between the pieces it yields how many seconds others may have; meanwhile any method may be called.
+        """
+        # What was added stays where it is, in a file that may lose its name.
+        with self._path.open("rb") as old, open(target, "xb", opener=_private) as file:
+            left = os.fstat(old.fileno()).st_size
+            while left and (chunk := old.read(min(left, 1 << 20))):
+                file.write(chunk)
+                left -= len(chunk)
+                yield 0.0
 
     def restart(self, segment: Segment) -> None:
         """Drop everything; segments are counted on after this one, which has no changes."""

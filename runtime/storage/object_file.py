@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import closing, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
@@ -28,9 +27,11 @@ from workers.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
+    from pathlib import Path
 
     from runtime.config import Limits
     from runtime.config.settings import Durability
+    from runtime.storage.rebuild import Place
     from runtime.storage.sql import Cursor
     from runtime.storage.sql_guard import Rows
     from runtime.storage.write_set import Change, Puts
@@ -78,7 +79,12 @@ _ORDER: Final = 2
 """The fact that is the bookmark to go back to when the object's next session begins."""
 _ERA: Final = 3
 """The fact that tells this file's history from others of the same object: bookmarks have it."""
+_RESTORES: Final = 4
+"""The fact that lists the segments of the history that begin with a restore: numbers, as text."""
 _DROP_FACT: Final = "DELETE FROM _cf_METADATA WHERE key = ?"
+
+_LEFT: Final = f"{HISTORY}{NEW}", RESTORING
+"""What a kill may leave beside a file that means nothing: what was about to replace its history, and a restore's copy."""
 
 TABLES: Final = """
 SELECT name FROM pragma_table_list
@@ -95,9 +101,13 @@ _MEASURE: Final = (
 def remove_parts(path: Path) -> None:
     """Delete an object file that nobody has open, and all that belongs to it, if it is there."""
     # The log last: without its main file it means nothing, and the main file without it is old.
-    for added in ("", HISTORY, f"{HISTORY}{NEW}", RESTORING, "-wal"):
+    _remove(path, "", HISTORY, *_LEFT, "-wal")
+
+
+def _remove(path: Path, *added: str) -> None:
+    for text in added:
         with suppress(FileNotFoundError):
-            os.unlink(f"{path}{added}")  # noqa: PTH108  (no Path is made)
+            os.unlink(f"{path}{text}")  # noqa: PTH108  (no Path is made)
 
 
 def _new_era() -> int:
@@ -136,17 +146,26 @@ class ObjectFile(WalFile):
         self._savepoints = 0
         self._days = limits.history_days
         self._past: Past | None = None
-        self._is_lost = False  # the history of what the file has, when it was opened
         self._archive_at = self.CHECKPOINT_PAGES
         super().__init__(path, durability=durability, fdatasync=fdatasync, vfs=vfs)
 
     def _bring_in(self, connection: apsw.Connection) -> None:
+        _remove(self.path, *_LEFT)
         if self._days:
             # From here on, nothing but `_checkpoint` brings the log in.
-            self._past = Past(self.path, connection, self._days, self._fdatasync)
+            self._past = Past(
+                self.path,
+                connection,
+                self._days,
+                self._fdatasync,
+                lambda: connection.execute(_GET_FACT, (_ORDER,)).get,
+            )
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             try:
-                self._is_lost = self._past.is_lost
+                if self._past.is_lost and connection.execute("PRAGMA user_version").get:
+                    # Before a history begins, lest a kill in between leaves one that takes older bookmarks.
+                    connection.execute(_DROP_FACT, (_RESTORES,)).fetchall()
+                    connection.execute(_SET_FACT, (_ERA, _new_era())).fetchall()
                 self._past.record()
             except OSError as cause:
                 raise StorageError(
@@ -154,7 +173,7 @@ class ObjectFile(WalFile):
                 ) from cause
         else:
             # One that is not gone on with has a gap, over which nothing goes back.
-            Path(f"{self.path}{HISTORY}").unlink(missing_ok=True)
+            _remove(self.path, HISTORY)
         super()._bring_in(connection)
         if self._past is not None:
             self._past.brought_in()
@@ -180,9 +199,6 @@ class ObjectFile(WalFile):
     def _opened(self, connection: apsw.Connection, version: int) -> None:
         if version > 0:  # a new one has no tables before it is the entries' home
             self._migrate(connection, version)
-            if self._is_lost:
-                connection.execute(_SET_FACT, (_ERA, _new_era())).fetchall()
-                self._is_lost = False
         self._guard.keep(connection)
         self.is_home = version > 0
 
@@ -367,15 +383,19 @@ class ObjectFile(WalFile):
         except (OSError, apsw.Error) as cause:
             raise self._unreadable(cause) from cause
 
-    def order(self, raw: bytes, text: str) -> None:
-        """Put it into the transaction that the next session begins at a bookmark. Raises ValueError."""
+    def order(self, raw: bytes, text: str) -> str:
+        """Put it into the transaction that the next session begins at a bookmark. Raises ValueError.
+
+        Returns the bookmark of what there will be right before that.
+        """
         past = self._recorded()
         try:
-            past.check(place_of(raw, self._era(), text))
+            past.check(self._place(past, raw, text))
         except OSError as cause:
             raise self._unreadable(cause) from cause
         self.begin()
         self._set_fact(_ORDER, text)
+        return bookmark(raw, self._era(), past.eve())
 
     def begin_session(self, raw: bytes) -> None:
         """Go back to a bookmark, if that was ordered. Not within a transaction.
@@ -386,20 +406,24 @@ class ObjectFile(WalFile):
         text = self._fact(_ORDER)
         if text is None:
             return
-        alarm, era = self.alarm, self._era()
-
-        def amend(copy: apsw.Connection) -> None:
-            copy.execute(_DROP_FACT, (_ORDER,))
-            copy.execute(_SET_FACT, (_ALARM, alarm))
-            copy.execute(_SET_FACT, (_ERA, era))
-
         self.drop_cursors()
         try:
             past = self._recorded()
-            place = place_of(raw, self._era(), text)
             past.record()
             self._bring_in_log("TRUNCATE")
-            past.go_back(place, amend)
+            oldest, this = past.oldest, past.upcoming
+            restores = [*(number for number in self._restores() if number >= oldest), this]
+            kept = {
+                _ALARM: self.alarm,
+                _ERA: self._era(),
+                _RESTORES: " ".join(map(str, restores)),
+            }
+
+            def amend(copy: apsw.Connection) -> None:
+                copy.execute(_DROP_FACT, (_ORDER,))
+                copy.executemany(_SET_FACT, kept.items())
+
+            past.go_back(self._place(past, raw, text), amend)
         except ValueError as error:  # its history has gone meanwhile
             _log.error("object %s does not go back to %s: %s", raw.hex(), text, error)
             self.begin()
@@ -407,6 +431,31 @@ class ObjectFile(WalFile):
             self.commit()
         except (OSError, apsw.Error) as cause:
             raise self._unwritable(cause) from cause
+
+    def _place(self, past: Past, raw: bytes, text: object) -> Place:
+        return past.settled(place_of(raw, self._era(), text), self._restores())
+
+    def _restores(self) -> list[int]:
+        return [int(number) for number in str(self._fact(_RESTORES) or "").split()]
+
+    def copy_history_to(self, target: Path) -> Generator[float, None, None]:
+        """Give a copy its history. To be begun at the moment of `copy_to`'s end; yields like it.
+
+        A copy whose history cannot be had has none: it takes no older bookmarks. Raises StorageError.
+        """
+        if self._past is None:
+            return
+        try:
+            self._past.record()
+        except (OSError, ValueError, apsw.Error) as error:
+            _log.warning("a copy of object file %s gets no history: %s", self.path, error)
+            return
+        try:
+            yield from self._past.copy_to(target)
+        except OSError as cause:
+            raise StorageError(
+                f"the history of {self.KIND} {self.path} cannot be copied: {cause}"
+            ) from cause
 
     def _recorded(self) -> Past:
         self._sound()

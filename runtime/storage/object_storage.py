@@ -302,14 +302,15 @@ class ObjectStorage(Store):
         """Have the object go back to a bookmark when its next session begins; see `ctx.abort()`.
 
         Entries and tables become what they were; the alarm stays as it is. Returns a bookmark of what
-        there is before that, to undo it with. What is written after this call is undone as well.
+        there will be right before that, to undo it with, and with what is written after this call. As
+        text it comes after those given before this call, and before those given in the next session.
         Raises ValueError for a bookmark that is not in the object's history.
         """
         file = self._recorded()
         self.begin_write()
-        file.order(self._id.raw, bookmark)
+        undo = file.order(self._id.raw, bookmark)
         await self.sync()
-        return self._recorded().now(self._id.raw)
+        return undo
 
     def _recorded(self) -> ObjectFile:
         """Return the object's own file, which has a history."""

@@ -4,8 +4,9 @@ Commits cost nothing more. Each time before the log is checkpointed, what it has
 (`archive`), so that no frame gets into the main file, and none is lost, unrecorded. A bookmark is a place in
 the history: a segment, and a frame within it; that of the log at hand is the next one.
 
-To go back, the pages of then are put together in a copy and brought in with SQLite's backup, as one
-transaction: a commit like any other, whole or absent after a kill, and part of the history itself.
+To go back, the pages of then are put together in a copy (`rebuild`) and brought in with SQLite's backup, as one
+transaction: a commit like any other, whole or absent after a kill, and part of the history itself. It is
+the first of its segment, so that the place before it can be named before it is known: `EVE`.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ from contextlib import closing, suppress
 from hashlib import sha256
 from pathlib import Path
 from re import compile as pattern
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import apsw
 
 from runtime.storage.archive import archive, frames_in_log, salts_of_log
 from runtime.storage.history import Commit, History, Segment
+from runtime.storage.rebuild import Place, put_together
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator, Iterable
 
 __all__ = ["HISTORY", "RESTORING", "Past", "Place"]
 
@@ -38,17 +40,10 @@ BUDGET_BYTES: Final = 64 << 20
 BUDGET_TIMES: Final = 4
 """A history may be so large, or so many times its file, whichever is more; then the oldest goes."""
 
+EVE: Final = 0xFFFFFFFF
+"""Stands for a frame: the place is the one right before the next restore, which begins a later segment."""
+
 _TEXT: Final = pattern(r"([0-9a-f]{8})-([0-9a-f]{8})-([0-9a-f]{8})-([0-9a-f]{32})").fullmatch
-_CHUNK_PAGES: Final = 64
-_VERSIONS: Final = slice(18, 20)
-"""The bytes of a database's first page that ask for a log beside it."""
-
-
-class Place(NamedTuple):
-    """A moment between two commits: after the one that ended with a frame of a segment."""
-
-    segment: int
-    frame: int
 
 
 class Past:
@@ -60,11 +55,14 @@ class Past:
         connection: apsw.Connection,
         days: int,
         fdatasync: Callable[[int], None],
+        ordered: Callable[[], str | None],
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """`ordered` tells which bookmark the object is to go back to: none that it needs may be dropped."""
         self._path = path
         self._connection = connection
         self._days = days
+        self._ordered = ordered
         self._clock = clock
         self._history = History(Path(f"{path}{HISTORY}"), fdatasync)
         self._fdatasync = fdatasync
@@ -89,7 +87,7 @@ class Past:
     def is_lost(self) -> bool:
         """Whether there is no history of what the main file has. To be asked before `record`.
 
-        It was copied, or kept none before; bookmarks that it gave mean nothing from then on.
+        It was copied alone, or kept none before; bookmarks that it gave mean nothing from then on.
         """
         # An empty database has one page, and a new one gets its tables by the log.
         if self._history.size:
@@ -102,8 +100,11 @@ class Past:
         self.frames = self._archived = 0
 
     def record(self) -> None:
-        """Archive what the log has. To be called before each checkpoint."""
-        frames = frames_in_log(self._connection)
+        """Archive what the log has. To be called before each checkpoint; not within a transaction."""
+        try:
+            frames = frames_in_log(self._connection)
+        except apsw.LockedError:  # a statement of the script is being read
+            frames = self.frames
         if frames:
             log = f"{self._path}-wal"
             descriptor = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
@@ -115,24 +116,38 @@ class Past:
                 os.close(descriptor)
             main_bytes = self._path.stat().st_size
             times, marks = self._times, self._marks
-            if archive(self._connection, self._history, main_bytes, times, marks, latest):
+            if archive(self._connection, self._history, frames, main_bytes, times, marks, latest):
                 self._prune(main_bytes)
         self._archived = frames
         self._times.clear()
         self._marks.clear()
 
     def _prune(self, main_bytes: int) -> None:
-        """Drop what is too old or too much, when that is half of the history."""
+        """Drop what is too old or too much, when that is half of the history.
+
+        An order to go back is kept: what is after its bookmark stays.
+        """
         size = self._history.size
         budget = max(BUDGET_BYTES, BUDGET_TIMES * main_bytes)
         since = int(self._clock() * 1000) - self._days * DAY_MS
+        text = self._ordered()
+        needed = None if text is None else int(text[:8], 16)
         keep = 0
         for segment, start in self._history.segments():
-            if segment.ended < since or size - start > budget:
+            is_needed = needed is not None and segment.number >= needed
+            if not is_needed and (segment.ended < since or size - start > budget):
                 break
             keep = start
         if keep * 2 > size:
             self._history.forget_before(keep)
+
+    def copy_to(self, path: Path) -> Generator[float, None, None]:
+        """Copy the history for a copy of the file, as of now, a piece at a time; see `History.copy_to`.
+
+        To be called when the log was archived.
+        """
+        if self._history.size:
+            yield from self._history.copy_to(Path(f"{path}{HISTORY}"))
 
     def end(self) -> None:
         """Forget everything that was before now. What the log has is not archived either."""
@@ -149,19 +164,25 @@ class Past:
         self._times.clear()
         self._marks.clear()
 
+    @property
+    def upcoming(self) -> int:
+        """The number of the segment that the log will be."""
+        last = self._history.last()
+        return 1 if last is None else last.number + 1
+
+    @property
+    def oldest(self) -> int:
+        """The number of the oldest segment that there is, or will be."""
+        return min((found.number for found, _ in self._history.segments()), default=1)
+
     # --- bookmarks -------------------------------------------------------------------------------
 
     def now(self) -> Place:
         """Return the place after the last commit."""
         if 0 < self.frames == self._archived:  # the log may begin anew, and count from 1
-            return Place(self._present() - 1, self.frames)
+            return Place(self.upcoming - 1, self.frames)
         self._marks.add(self.frames)
-        return Place(self._present(), self.frames)
-
-    def _present(self) -> int:
-        """Return the number of the segment that the log will be."""
-        last = self._history.last()
-        return 1 if last is None else last.number + 1
+        return Place(self.upcoming, self.frames)
 
     def at(self, ms: int) -> Place:
         """Return the place after the last commit that was made up to a time. Raises ValueError."""
@@ -170,7 +191,7 @@ class Past:
         for frame, made in reversed(self._times.items()):
             if made <= ms:
                 self._marks.add(frame)
-                return Place(self._present(), frame)
+                return Place(self.upcoming, frame)
         oldest = None
         for segment, start in self._history.segments():
             if segment.first > segment.last:  # what `end` leaves
@@ -189,9 +210,25 @@ class Past:
             + ("" if oldest is None else f": it begins at {oldest} (milliseconds since 1970)")
         )
 
+    def eve(self) -> Place:
+        """Return the place that there will be right before the next restore."""
+        return Place(self.upcoming, EVE)
+
+    def settled(self, place: Place, restores: Iterable[int]) -> Place:
+        """Return which place it is. `restores` has the segments that begin with a restore, in order.
+
+        An eve is, until there is a restore after it, the place after the last commit.
+        """
+        if place.frame != EVE:
+            return place
+        for number in restores:
+            if number > place.segment:
+                return Place(number, 0)
+        return Place(self.upcoming, self.frames)
+
     def check(self, place: Place) -> None:
         """Raise ValueError for a place that is not in the history."""
-        now = Place(self._present(), self.frames)
+        now = Place(self.upcoming, self.frames)
         if place > now:
             raise ValueError("this bookmark is not of this object's history: it lies in its future")
         if place.segment == now.segment:
@@ -220,7 +257,8 @@ class Past:
             raise apsw.BusyError("the log could not be brought in")
         copy_path = Path(f"{self._path}{RESTORING}")
         try:
-            self._put_together(place, copy_path)
+            main_bytes = self._path.stat().st_size
+            put_together(self._connection, main_bytes, self._history, place, copy_path)
             with closing(apsw.Connection(str(copy_path))) as copy:
                 try:
                     copy.execute(
@@ -237,49 +275,6 @@ class Past:
         finally:
             with suppress(FileNotFoundError):
                 copy_path.unlink()
-
-    def _undone(self, place: Place) -> tuple[dict[int, int], int | None]:
-        """Return what to change of each page, and how many pages there were."""
-        undo: dict[int, int] = {}
-        pages = None
-        for segment, start in self._history.segments():
-            if segment.number < place.segment:
-                break
-            first = None
-            commit: list[tuple[int, int]] = []
-            for event in self._history.events(segment, start):
-                if not isinstance(event, Commit):
-                    commit.append(event)
-                    continue
-                if segment.number > place.segment or event.frame > place.frame:
-                    first = first if first is not None else event.before
-                    for page, delta in commit:
-                        undo[page] = undo.get(page, 0) ^ delta
-                commit = []
-            pages = pages if first is None else first
-        return undo, pages
-
-    def _put_together(self, place: Place, copy_path: Path) -> None:
-        undo, pages = self._undone(place)
-        page_bytes: int = self._connection.execute("PRAGMA page_size").get
-        present = self._path.stat().st_size // page_bytes
-        pages = present if pages is None else pages
-        with open(copy_path, "wb", opener=_private) as copy:
-            for first in range(1, pages + 1, _CHUNK_PAGES):
-                last = min(first + _CHUNK_PAGES - 1, pages)
-                data = bytearray((last - first + 1) * page_bytes)
-                there = min(last, present) - first + 1
-                if there > 0:
-                    at, size = (first - 1) * page_bytes, there * page_bytes
-                    data[:size] = self._connection.read("main", 0, at, size)[1]
-                for page in range(first, last + 1):
-                    if page in undo:
-                        its = slice((page - first) * page_bytes, (page - first + 1) * page_bytes)
-                        then = int.from_bytes(data[its], "big") ^ undo[page]
-                        data[its] = then.to_bytes(page_bytes, "big")
-                if first == 1:
-                    data[_VERSIONS] = b"\1\1"
-                copy.write(data)
 
 
 def bookmark(raw: bytes, era: int, place: Place) -> str:
@@ -304,7 +299,3 @@ def place_of(raw: bytes, era: int, text: object) -> Place:
 
 def _seal(raw: bytes, era: int, place: Place) -> str:
     return sha256(b"%b %d %d %d" % (raw, era, *place)).hexdigest()[:32]
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)

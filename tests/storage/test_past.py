@@ -4,13 +4,14 @@ import asyncio
 import os
 import shutil
 import signal
+import tracemalloc
 from datetime import UTC, datetime
 
 import pytest
 
 from runtime import AsyncRuntime
 from runtime.config import Limits
-from runtime.storage import ObjectFiles
+from runtime.storage import ObjectFiles, rebuild
 from runtime.storage import past as past_module
 from runtime.storage.object_file import ObjectFile
 from workers import DurableObject
@@ -71,6 +72,33 @@ async def test_an_object_goes_back_and_forth(tmp_path):
                 await asyncio.sleep(0)
 
 
+async def test_an_undo_has_what_was_written_up_to_the_sessions_end(tmp_path):
+    async with AsyncRuntime(
+        objects={"JOURNALS": Journal}, kv=["NOTES"], data_dir=tmp_path, hosts=1
+    ) as rt:
+        journal = rt.env.JOURNALS.getByName("a")
+        first = await journal.write("one")
+        undo = await journal.go_back(first, abort=False)
+        assert first < undo
+        await journal.write("two")
+        os.kill(rt.status()[0].pid, signal.SIGKILL)
+        while True:
+            try:
+                assert await journal.read() == (["one"], "one")
+                break
+            except HostLost:
+                await asyncio.sleep(0)
+        last = await journal.write("three")
+        assert undo < last
+        redo = await journal.go_back(undo, abort=False)
+        with pytest.raises(ObjectReset):
+            await journal.go_back(undo)  # the newest order counts
+        assert await journal.read() == (["one", "two"], "two")
+        with pytest.raises(ObjectReset):
+            await journal.go_back(redo)
+        assert await journal.read() == (["one", "three"], "three")
+
+
 async def test_it_goes_back_after_a_restart_too(tmp_path):
     options = {"objects": {"JOURNALS": Journal}, "kv": ["NOTES"], "data_dir": tmp_path, "hosts": 1}
     async with AsyncRuntime(**options) as rt:
@@ -115,6 +143,72 @@ def count(commit):
 def again(sqlite, open_storage, object_files):
     """The storage of the object's next session."""
     return lambda name="a", **more: open_storage(sqlite.file, name, files=object_files, **more)
+
+
+async def test_an_order_is_taken_back_by_its_own_undo(sqlite, commit, marked, again):
+    first = await marked(1)
+    await marked(2)
+    undo = await sqlite.onNextSessionRestoreBookmark(first)
+    await sqlite.onNextSessionRestoreBookmark(undo)
+    await sqlite.put("n", 3)
+    commit(sqlite)
+    assert await again().get("n") == 3
+
+
+async def test_an_undo_that_is_in_a_history_no_more_is_refused(
+    sqlite, commit, marked, again, reopen
+):
+    first = await marked(1)
+    undo = await sqlite.onNextSessionRestoreBookmark(first)
+    commit(sqlite)
+    following = again()
+    assert await following.get("n") == 1
+    await following.deleteAll()
+    await following.put("kept", 1)  # so that the file stays
+    commit(following)
+    with pytest.raises(ValueError, match="too old"):
+        await following.onNextSessionRestoreBookmark(undo)
+    assert await reopen(days=0).list() == {"kept": 1}  # its history ends
+    later = reopen()
+    await later.onNextSessionRestoreBookmark(await later.getCurrentBookmark())
+    commit(later)
+    again_later = reopen()
+    assert await again_later.list() == {"kept": 1}
+    with pytest.raises(ValueError, match="not of this object, or of a time before"):
+        await again_later.onNextSessionRestoreBookmark(undo)
+
+
+async def test_what_an_order_needs_is_kept(sqlite, commit, marked, again):
+    now = [0.0]
+    sqlite.database()._past._clock = lambda: now[0]
+    first = await marked(1)
+    await sqlite.onNextSessionRestoreBookmark(first)
+    for day in range(1, 40):
+        now[0] = day * 86_400.0
+        await marked(day)
+        sqlite.database()._checkpoint("RESTART")
+    assert await again().get("n") == 1
+
+
+async def test_going_back_takes_bounded_memory(sqlite, commit, marked, again, monkeypatch):
+    monkeypatch.setattr(rebuild, "HELD_BYTES", 1 << 20)
+    sqlite.sql.exec("CREATE TABLE big(body)")
+    first = await marked(1)
+    for body in (os.urandom(1 << 20), b"a" * (1 << 20)):
+        for _ in range(16):
+            sqlite.sql.exec("INSERT INTO big VALUES (?)", body)
+        commit(sqlite)
+        sqlite.database()._checkpoint("RESTART")
+        await sqlite.onNextSessionRestoreBookmark(first)
+        commit(sqlite)
+        tracemalloc.start()
+        try:
+            following = again()
+            assert await following.get("n") == 1
+            assert tracemalloc.get_traced_memory()[1] < 6 << 20
+        finally:
+            tracemalloc.stop()
+        following.database()._checkpoint("TRUNCATE")
 
 
 async def test_the_alarm_stays_as_it_is(sqlite, commit, marked, again):
