@@ -21,23 +21,30 @@ _directory = click.argument("directory", metavar="DIR", type=click.Path(path_typ
 
 @click.command()
 @_directory
+@click.option("--no-history", is_flag=True, help="Leave out what bookmarks go back in.")
 @common.options(common.config_option, common.data_dir_option)
-def backup(directory: Path, config: Path | None, data_dir: Path | None) -> None:
+def backup(
+    directory: Path, config: Path | None, data_dir: Path | None, *, no_history: bool
+) -> None:
     """Write a backup of all objects and KV into a new or empty DIR.
 
     The instance may run; its calls go on meanwhile. Each object in the backup is as it was at one
     moment between two of its turns, and each KV namespace too. A backup that was interrupted cannot
     be restored.
 
+    The histories that bookmarks go back in are part of it, at most 64 MiB an object with SQL, or four times its
+    file. Without them restored objects refuse older bookmarks.
+
     \b
     Examples:
       roost backup /var/backups/rooms-monday
       roost backup ../backup --data-dir /var/lib/rooms
+      roost backup ../small --no-history
     """
     data = common.data_directory(config, data_dir)
     if not (data / "lock").is_file():
         raise click.ClickException(f"nothing was ever stored in {data}; --data-dir names another")
-    made = back_up(data, directory)
+    made = back_up(data, directory, history=not no_history)
     click.echo(f"backed up {common.short(data)} in {directory}: {_size(made)}")
 
 

@@ -53,8 +53,8 @@ class Backup:
     bytes: int
 
 
-def back_up(data: Path, target: Path) -> Backup:
-    """Write a backup of a data directory into a new or empty one.
+def back_up(data: Path, target: Path, *, history: bool = True) -> Backup:
+    """Write a backup of a data directory into a new or empty one; with the objects' histories, or without.
 
     Raises StorageError when the target is neither, FileNotFoundError when no instance ever ran,
     DataDirInUse while one starts or stops.
@@ -64,7 +64,7 @@ def back_up(data: Path, target: Path) -> Backup:
     make_private(target)
     with reach(data) as objects:
         _copy_all(data, target, [*(data / CHECKPOINTS).glob("*.json")])
-        objects.backup(target)
+        objects.backup(target, history=history)
         _copy_all(data, target, [data / name for name in _META if (data / name).exists()])
         for namespace in sorted((data / "kv").glob("*/")):
             copy_namespace(namespace, target / "kv" / namespace.name)

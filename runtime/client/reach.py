@@ -58,14 +58,14 @@ class RunningObjects:
         """Delete all that an object has stored; whether there was something."""
         return bool(self._ask(raw, "delete", raw))
 
-    def backup(self, target: Path) -> None:
-        """Copy all objects into a directory laid out like a data directory."""
+    def backup(self, target: Path, *, history: bool) -> None:
+        """Copy all objects, with their histories or without, into a directory laid out like a data directory."""
         where = str(target.absolute())
         slots = iter(range(self._caller.slots))
 
         async def some() -> None:
             for slot in slots:  # whichever comes next: one at a time for each host
-                await self._caller.tend(slot, "backup", where)
+                await self._caller.tend(slot, "backup", where, history)
 
         async def all_of_them() -> None:
             await asyncio.gather(*(some() for _ in range(self._hosts)))
@@ -89,7 +89,8 @@ class StoredObjects:
         self.config: Config | None = None
         self._data = data
         self._slots = kept_slots(data)
-        self._files = ObjectFiles(data / "objects", "strict", Limits())
+        # The worker's `history_days` are not known here, so nothing is too old.
+        self._files = ObjectFiles(data / "objects", "strict", Limits(history_days=1 << 20))
 
     def objects(self, class_name: str | None, limit: int) -> list[ObjectRecord]:
         """See `RunningObjects`, as for all methods."""
@@ -118,11 +119,11 @@ class StoredObjects:
             delete_object(slot, file, self._files, raw)
         return True
 
-    def backup(self, target: Path) -> None:
+    def backup(self, target: Path, *, history: bool) -> None:
         """Copy all objects."""
         for slot, path in slot_files(self._data):
             with closing(SlotFile(path)) as file:
-                for _ in copy_slot(self._data, slot, file, self._files, target):
+                for _ in copy_slot(self._data, slot, file, self._files, target, history=history):
                     pass
 
     @contextmanager

@@ -9,7 +9,7 @@ transaction. Backups go on for long, a piece at a time, while events run.
 | show | id | `Shown`, or None when nothing is stored |
 | copy | id, path | copies the object into a file of its own; its `ObjectRecord`, or None |
 | delete | id | whether there was something |
-| backup | directory | whether the slot has a file, which was copied there |
+| backup | directory, whether with histories | whether the slot has a file, which was copied there |
 """
 
 from __future__ import annotations
@@ -156,11 +156,12 @@ class Tending:
             await self._host.loop.run_in_executor(None, file.sync)
         return deleted
 
-    async def _backup(self, slot: int, directory: str) -> bool:
+    async def _backup(self, slot: int, directory: str, history: bool) -> bool:
         if not self._slots.has_file(slot):
             return False
         file, files = self._slots.open(slot), self._slots.files
-        await _drive(copy_slot(self._slots.data, slot, file, files, Path(directory)))
+        target = Path(directory)
+        await _drive(copy_slot(self._slots.data, slot, file, files, target, history=history))
         return True
 
     async def _between_turns(

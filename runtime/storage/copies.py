@@ -2,12 +2,11 @@
 
 A copy of a slot has the same layout as a data directory. Each object in it is as it was at one
 moment, between two turns: one that has only entries, when the copy of the slot file ended; one with
-a file of its own, when the copy of that ended, with its rows of the slot file from the same moment.
-That is what a kill at that moment would have left, so it is whole.
+a file of its own, when the copy of that ended, with its rows of the slot file, and its history, from
+the same moment. That is what a kill at that moment would have left, so it is whole.
 
 The copying functions are generators that yield how many seconds others may have before they go on.
-What belongs to an object's own file is copied by `_copy_own`, deleted by
-`object_file.remove_parts`, and known to nobody else.
+What belongs to an object's own file is copied and deleted by `object_file`, and known to nobody else.
 """
 
 from __future__ import annotations
@@ -77,9 +76,12 @@ def delete_object(slot: int, file: SlotFile, files: ObjectFiles, raw: bytes) -> 
 
 
 def copy_slot(
-    data: Path, slot: int, file: SlotFile, files: ObjectFiles, target: Path
+    data: Path, slot: int, file: SlotFile, files: ObjectFiles, target: Path, *, history: bool = True
 ) -> Generator[float, None, None]:
-    """Copy a slot's file and its objects' own files to another directory. Raises StorageError."""
+    """Copy a slot's file and its objects' own files to another directory. Raises StorageError.
+
+    With `history` an own file's copy has its history up to the same moment.
+    """
     path = slot_path(target, slot)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     yield from file.copy_to(path)
@@ -91,8 +93,10 @@ def copy_slot(
         for raw in own:
             its = own_file(target, slot, raw)
             its.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            is_home = yield from _copy_own(slot, files, raw, its)
-            file.copy_rows(raw, copy, entries=not is_home)
+            home = yield from _copy_own(slot, files, raw, its)
+            file.copy_rows(raw, copy, entries=home is None)
+            if home is not None and history:
+                yield from home.copy_history_to(its)
             yield 0.0
         copy.execute("COMMIT")
 
@@ -101,7 +105,7 @@ def copy_object(
     slot: int, file: SlotFile, files: ObjectFiles, raw: bytes, target: Path
 ) -> Generator[float, None, None]:
     """Copy an object as an own file. One that has none may not write meanwhile."""
-    if (yield from _copy_own(slot, files, raw, target)):
+    if (yield from _copy_own(slot, files, raw, target)) is not None:
         return
     alarm = file.alarm(raw)
     with closing(ObjectFile(target, durability="relaxed", limits=Limits())) as copy:
@@ -119,8 +123,8 @@ def copy_object(
 
 def _copy_own(
     slot: int, files: ObjectFiles, raw: bytes, target: Path
-) -> Generator[float, None, bool]:
-    """Copy an object's own file; returns whether it has one."""
+) -> Generator[float, None, ObjectFile | None]:
+    """Copy an object's own file; returns that, if it has one."""
     while (home := files.find(slot, raw)) is not None:
         home.rounds += 1  # so that it is not closed
         try:
@@ -133,5 +137,5 @@ def _copy_own(
             continue  # deleteAll() has removed it
         finally:
             home.rounds -= 1
-        return True
-    return False
+        return home
+    return None

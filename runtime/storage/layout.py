@@ -1,7 +1,7 @@
 """Where a data directory keeps the files of its objects, and which files belong to one object.
 
     slots/00007.sqlite          what the objects of slot 7 share
-    objects/00007/<id>.sqlite   an object's own file, beside it its log
+    objects/00007/<id>.sqlite   an object's own file, beside it its log and its history
 
 `stored_objects` is for a directory that no host uses.
 """

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -12,8 +13,10 @@ from runtime import connect
 from runtime.client.backups import MANIFEST
 from runtime.kv.value_file import FOLDER
 from tests.cli.conftest import SECONDS
+from workers.errors import ObjectReset
 
 SCRIPT = """
+import time
 from workers import DurableObject, Response, WorkerEntrypoint
 
 class Room(DurableObject):
@@ -32,6 +35,18 @@ class Room(DurableObject):
         rows = storage.sql.exec("SELECT count(*) c FROM log").one().c if sql else None
         alarm = await storage.getAlarm()
         return await storage.get("n"), await storage.get("same"), rows, alarm
+
+    async def mark(self):
+        return await self.ctx.storage.getCurrentBookmark(), time.time_ns() // 1_000_000
+
+    async def mark_of(self, ms):
+        return await self.ctx.storage.getBookmarkForTime(ms)
+
+    async def go_back(self, bookmark):
+        return await self.ctx.storage.onNextSessionRestoreBookmark(bookmark)
+
+    async def abort(self):
+        self.ctx.abort("going back")
 
     async def alarm(self):
         pass
@@ -60,6 +75,16 @@ def check(rt, name, at_least):
     assert rows == (n if has_sql(name) else None)
     assert alarm == 4_000_000_000_000 + n
     return n
+
+
+def go_back(room, bookmark):
+    """Have an object be what it was at a bookmark; returns the one to undo it with, and what it is then."""
+    undo = room.go_back(bookmark)
+    with pytest.raises(ObjectReset):
+        room.abort()
+    n, same, rows, _ = room.look(True)
+    assert n == same == rows
+    return undo, n
 
 
 @pytest.fixture
@@ -94,6 +119,9 @@ def test_a_backup_of_a_busy_instance_is_whole(filled, folder, roost, start):
     workers = [threading.Thread(target=work, args=(name,)) for name in NAMES[:4]]
     for worker in workers:
         worker.start()
+    with connect(folder / ".roost") as rt:
+        marks = {name: rt.env.ROOMS.getByName(name).mark()[0] for name in NAMES if has_sql(name)}
+        at_marks = {name: rt.env.ROOMS.getByName(name).look(True)[0] for name in marks}
     before = dict(counts)
     said = roost("backup", "copy").worked()
     assert said.startswith("backed up .roost in copy: ")
@@ -111,11 +139,48 @@ def test_a_backup_of_a_busy_instance_is_whole(filled, folder, roost, start):
             found = check(rt, name, before[name])
             assert found <= after[name] + 1  # what was under way when the backup ended
             assert rt.env.ROOMS.getByName(name).add(has_sql(name)) == found + 1
+        for name, mark in marks.items():
+            room = rt.env.ROOMS.getByName(name)
+            undo, n = go_back(room, mark)
+            assert 1 <= n <= at_marks[name]
+            assert go_back(room, undo)[1] == room.look(True)[0] > n
         assert rt.env.KV.get("small") == "1"
         assert rt.env.KV.get("large").startswith(LARGE)
         assert {(record.class_name, record.name) for record in rt.objects()} == {
             ("Room", name) for name in NAMES
         }
+
+
+def test_a_restored_object_goes_back_in_its_history(filled, folder, roost, start):
+    with connect(folder / ".roost") as rt:
+        room = rt.env.ROOMS.getByName("n1")
+        mark, ms = room.mark()
+        while time.time_ns() // 1_000_000 <= ms:  # a bookmark for a time has what was made in it
+            pass
+        for _ in range(2):
+            room.add(True)
+        roost("backup", "copy").worked()
+        roost("backup", "small", "--no-history").worked()
+        room.add(True)
+    assert filled.end() == 0
+    assert len([*folder.glob("copy/objects/*/*-history")]) == sum(map(has_sql, NAMES))
+    assert not [*folder.glob("small/objects/*/*-history")]
+    roost("restore", "copy", "--data-dir", "again").worked()
+    roost("restore", "small", "--data-dir", "without").worked()
+    again = start("serve", "--data-dir", "again").ready()
+    with connect(folder / "again") as rt:
+        room = rt.env.ROOMS.getByName("n1")
+        undo, n = go_back(room, room.mark_of(ms))
+        assert n == 1
+        assert go_back(room, undo)[1] == 3
+        assert go_back(room, mark)[1] == 1
+    assert again.end() == 0
+    start("serve", "--data-dir", "without").ready()
+    with connect(folder / "without") as rt:
+        room = rt.env.ROOMS.getByName("n1")
+        assert check(rt, "n1", 3) == 3
+        with pytest.raises(ValueError, match="not of this object, or of a time before"):
+            room.go_back(mark)
 
 
 def test_a_backup_of_a_stopped_instance_is_the_same(filled, folder, roost, start):

@@ -124,21 +124,21 @@ async def test_a_backup_whose_command_is_gone_ends(room, tmp_path, monkeypatch):
     await settle()
     room.activation(room.stub).instance.finish()
     await soon(transfer)
-    backup = room.tend("backup", str(tmp_path / "first"))
+    backup = room.tend("backup", str(tmp_path / "first"), True)
     await settle()
     assert not room.host.idle
     backup.cancel()
     await until(lambda: room.host.idle)
-    assert await soon(room.tend("backup", str(tmp_path / "second"))) is True
+    assert await soon(room.tend("backup", str(tmp_path / "second"), True)) is True
     assert room.activation(room.stub).storage._home().resting
     with pytest.raises(StorageError, match="File exists"):  # nothing is written over
-        await soon(room.tend("backup", str(tmp_path / "second")))
+        await soon(room.tend("backup", str(tmp_path / "second"), True))
 
 
 async def test_a_leaving_host_ends_its_backup_first(room, tmp_path, monkeypatch):
     monkeypatch.setattr(wal_file, "COPY_PAGES", 1)
     await room.stub.put("x" * 100_000)
-    backup = room.tend("backup", str(tmp_path / "first"))
+    backup = room.tend("backup", str(tmp_path / "first"), True)
     await settle()
     room.host.leaving = True
     assert not room.host.idle

@@ -1,11 +1,14 @@
 """An object that goes back to bookmarks, and forth again, is what it was then, whatever else happens."""
 
+import shutil
 from copy import deepcopy
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
+from runtime.storage.copies import copy_slot
+from runtime.storage.layout import slot_path
 from runtime.storage.object_file import ObjectFile
 from tests.storage.test_sqlite_model import Model, State, plans, run
 
@@ -17,7 +20,7 @@ class PastModel(Model):
 
     def __init__(self):
         self.pages, ObjectFile.CHECKPOINT_PAGES = ObjectFile.CHECKPOINT_PAGES, 12
-        self.marks = []
+        self.marks, self.undos = [], []
         super().__init__()
 
     @rule(size=st.integers(1, 60_000), key=st.sampled_from("xyz"))
@@ -42,19 +45,40 @@ class PastModel(Model):
         assert texts == sorted(texts)
 
     @precondition(lambda self: self.marks)
-    @rule(number=numbers, then=st.lists(plans, max_size=2), again=st.booleans())
-    def go_back(self, number, then, again):
-        text, state = self.marks[number % len(self.marks)]
+    @rule(
+        number=numbers,
+        then=st.lists(plans, max_size=2),
+        ends=st.sampled_from(["activate", "kill", "restart", "come_from_a_backup"]),
+        undo=st.booleans(),
+    )
+    def go_back(self, number, then, ends, undo):
+        known = self.undos if undo and self.undos else self.marks
+        text, state = known[number % len(known)]
         self.mark()
-        run(self.storage.onNextSessionRestoreBookmark(text))
-        for plan in then:  # undone as well
+        undo = run(self.storage.onNextSessionRestoreBookmark(text))
+        for plan in then:  # undone as well, and brought back by the undo
             self.perform(plan, self.now)
         self.whole_round()
+        self.undos.append((undo, deepcopy(self.now)))
         self.now = State(deepcopy(state.entries), deepcopy(state.table), self.now.alarm)
         self.kept = deepcopy(self.now)
-        self.activate()
-        if again:
+        getattr(self, ends)()
+        if number % 2:
             self.look()
+
+    @rule()
+    def come_from_a_backup(self):
+        self.whole_round()
+        before, old = self.directory / str(self.lives), (self.file, self.files)
+        self.lives += 1
+        after = self.directory / str(self.lives)
+        for _ in copy_slot(before, 0, *old, after):
+            pass
+        slot_path(after, 0).rename(after / "0.sqlite")
+        for part in old:
+            part.close()
+        shutil.rmtree(before)
+        self.open()
 
     def teardown(self):
         own = self.files.find(0, self.storage._id.raw)
