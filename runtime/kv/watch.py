@@ -257,12 +257,14 @@ class Watching:
         while True:
             if not subscription.wait(LOOK_SECONDS):
                 subscription.look_for_the_dead()
+            # In this order: whoever ends has said so before the wake that is heard here, and whoever
+            # began before a change that is heard here gets it.
+            changes, missed = subscription.hear()
             with self._lock:
                 watches = [watch for watch in self._watches if not watch.ended]
                 if not watches:
                     self._end(subscription)
                     return
-            changes, missed = subscription.hear()
             if changes or missed:
                 for watch in watches:
                     watch.offer(changes, missed=missed)

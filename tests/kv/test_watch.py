@@ -48,6 +48,24 @@ def channel(store, directory):
     subscription.close()
 
 
+@pytest.fixture
+def before_hearing(monkeypatch):
+    """Have something happen when the thread of the watches is about to take what has come."""
+    hear = Subscription.hear
+
+    def arrange(function):
+        to_do = [function]
+
+        def hear_(subscription):
+            if to_do:
+                to_do.pop()()
+            return hear(subscription)
+
+        monkeypatch.setattr(Subscription, "hear", hear_)
+
+    return arrange
+
+
 # --- what a watch gives --------------------------------------------------------------------------
 
 
@@ -132,6 +150,23 @@ async def test_expired_entries_that_a_later_write_removes_are_told(kv, clock):
     clock.now += 60
     await kv.put("k", "v")
     assert sorted([change.kind for change in await take(watch, 2)]) == ["expired", "put"]
+
+
+def test_a_watch_that_begins_while_others_hear_gets_what_changes_from_then_on(
+    sync_kv, before_hearing
+):
+    begun = []
+
+    def begin():
+        begun.append(sync_kv.watch("b"))
+        sync_kv.put("b1", "v")
+
+    before_hearing(begin)
+    first = sync_kv.watch("a")
+    sync_kv.put("a", "v")
+    assert next(first).key == "a"
+    sync_kv.put("b2", "v")
+    assert [next(begun[0]).key for _ in range(2)] == ["b1", "b2"]
 
 
 def test_a_prefix_too_long_is_refused(sync_kv):
@@ -307,6 +342,19 @@ def test_closing_ends_a_blocking_iteration(sync_kv):
     watch.close()
     reader.join()
     assert list(watch) == []
+
+
+def test_an_end_is_not_missed_while_changes_are_heard(sync_kv, store, before_hearing, monkeypatch):
+    """The thread would wait for a second more, and with it whoever closes the namespace."""
+    waits = []
+    wait = Subscription.wait
+    monkeypatch.setattr(Subscription, "wait", lambda *args: waits.append(1) or wait(*args))
+    before_hearing(store.end_watches)
+    watch = sync_kv.watch()
+    sync_kv.put("k", "v")
+    assert list(watch) == []
+    store.close()
+    assert len(waits) == 1
 
 
 async def test_a_cancelled_reader_loses_nothing(kv):
