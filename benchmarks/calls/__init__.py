@@ -23,7 +23,7 @@ from benchmarks.report import Report, at_least, at_most, percentile, result
 from runtime import AsyncRuntime, Runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from benchmarks.report import Result, Target
 
@@ -130,7 +130,7 @@ async def pipelined(turns: int, calls: int, objects: int) -> tuple[list[Result],
             counter = rt.env.COUNTERS.getByName("one")
             counters = [rt2.env.COUNTERS.getByName(str(number)) for number in range(objects)]
             many = [each.increment for each in counters]
-            names = {
+            names: dict[tuple[str, str], Callable[[], Coroutine[Any, Any, object]]] = {
                 ("one object, pipelined", "bare loop"): lambda: window([limit.increment], calls),
                 ("one object, pipelined", "Roost"): lambda: window([counter.increment], calls),
                 ("one object, pipelined, async def", "Roost"): lambda: window(

@@ -11,16 +11,16 @@ import multiprocessing
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.cpu.work import Worker, loops_for, work
 from benchmarks.report import Report, at_least, result
 from runtime import Runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     Drive = Callable[[int, int], object]
 
@@ -39,17 +39,17 @@ def run(*, quick: bool = False) -> Report:
     with ExitStack() as stack:
         systems: dict[str, Drive] = {
             "one process": alone,
-            "Roost": stack.enter_context(_Roost()),
-            "ProcessPoolExecutor": stack.enter_context(_Pool()),
+            "Roost": stack.enter_context(_roost()),
+            "ProcessPoolExecutor": stack.enter_context(_pool()),
         }
         if importlib.util.find_spec("loky") is None:
             skipped.append("loky: it is not installed (pip install -e '.[bench]')")
         else:
-            systems["loky"] = stack.enter_context(_Loky())
+            systems["loky"] = stack.enter_context(_loky())
         if importlib.util.find_spec("mpire") is None:
             skipped.append("mpire: it is not installed (pip install -e '.[bench]')")
         else:
-            systems["mpire"] = stack.enter_context(_Mpire())
+            systems["mpire"] = stack.enter_context(_mpire())
         taken: dict[str, list[float]] = {name: [] for name in systems}
         for turn in range(-1, turns):
             for name, drive in systems.items():
@@ -79,16 +79,14 @@ def alone(tasks: int, loops: int) -> None:
         work(loops)
 
 
-class _Roost(ExitStack):
+@contextmanager
+def _roost() -> Iterator[Drive]:
     """Two hosts, one object a task; each has as many objects as the other."""
-
-    def __enter__(self) -> Drive:
-        super().__enter__()
-        data = self.enter_context(tempfile.TemporaryDirectory())
-        rt = self.enter_context(
-            Runtime(objects={"WORKERS": Worker}, data_dir=data, hosts=PROCESSES)
-        )
-        by_host: list[list[object]] = [[] for _ in range(PROCESSES)]
+    with (
+        tempfile.TemporaryDirectory() as data,
+        Runtime(objects={"WORKERS": Worker}, data_dir=data, hosts=PROCESSES) as rt,
+    ):
+        by_host: list[list[Any]] = [[] for _ in range(PROCESSES)]
         number = 0
         while any(len(objects) < TASKS // PROCESSES for objects in by_host):
             stub = rt.env.WORKERS.getByName(str(number))
@@ -99,39 +97,33 @@ class _Roost(ExitStack):
         methods = [method for pair in zip(*by_host, strict=True) for method in pair]
 
         def drive(tasks: int, loops: int) -> None:
-            for call in [method.submit(loops) for method in methods[:tasks]]:  # type: ignore[attr-defined]
+            for call in [method.submit(loops) for method in methods[:tasks]]:
                 call.result()
 
-        return drive
+        yield drive
 
 
-class _Pool(ExitStack):
+@contextmanager
+def _pool() -> Iterator[Drive]:
     """The standard library's."""
-
-    def __enter__(self) -> Drive:
-        super().__enter__()
-        context = multiprocessing.get_context("spawn")
-        pool = self.enter_context(ProcessPoolExecutor(PROCESSES, mp_context=context))
-        return lambda tasks, loops: [*pool.map(work, [loops] * tasks)]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(PROCESSES, mp_context=context) as pool:
+        yield lambda tasks, loops: [*pool.map(work, [loops] * tasks)]
 
 
-class _Loky(ExitStack):
-    """joblib's executor."""
+@contextmanager
+def _loky() -> Iterator[Drive]:
+    """The executor of joblib."""
+    import loky  # noqa: PLC0415
 
-    def __enter__(self) -> Drive:
-        super().__enter__()
-        import loky  # noqa: PLC0415
-
-        pool = self.enter_context(loky.ProcessPoolExecutor(PROCESSES))
-        return lambda tasks, loops: [*pool.map(work, [loops] * tasks)]
+    with loky.ProcessPoolExecutor(PROCESSES) as pool:
+        yield lambda tasks, loops: [*pool.map(work, [loops] * tasks)]
 
 
-class _Mpire(ExitStack):
-    """mpire's pool, kept alive between turns."""
+@contextmanager
+def _mpire() -> Iterator[Drive]:
+    """The pool of mpire, kept alive between turns."""
+    from mpire import WorkerPool  # noqa: PLC0415
 
-    def __enter__(self) -> Drive:
-        super().__enter__()
-        from mpire import WorkerPool  # noqa: PLC0415
-
-        pool = self.enter_context(WorkerPool(PROCESSES, keep_alive=True))
-        return lambda tasks, loops: pool.map(work, [(loops,)] * tasks)
+    with WorkerPool(PROCESSES, keep_alive=True) as pool:
+        yield lambda tasks, loops: pool.map(work, [(loops,)] * tasks)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from benchmarks.report import Result, Target
 
+    Figures = tuple[float, float, float]
+
 HERE = Path(__file__).parent
 MODULES = Path(sys.prefix) / "rivals"
 """Where `make bench` puts miniflare."""
@@ -89,7 +91,7 @@ def load(
     servers: dict[str, int], path: str, objects: int, connections: int, turns: int, seconds: int
 ) -> list[Result]:
     """Load the servers in turns; returns requests a second and latencies of each."""
-    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in servers}
+    found: dict[str, list[Figures]] = {name: [] for name in servers}
     for turn in range(-1, turns):
         for name, port in servers.items():
             if name.startswith(BARE) and (path, objects) != ("memory", 1):
@@ -99,9 +101,9 @@ def load(
                 found[name].append(figures)
     what = f"{path}, {objects:,} object{'s' * (objects > 1)}, {connections} connections"
     rows = []
-    for name, figures in found.items():
-        if figures:
-            rates, p50, p99 = ([turn[n] for turn in figures] for n in range(3))
+    for name, its in found.items():
+        if its:
+            rates, p50, p99 = ([figures[n] for figures in its] for n in range(3))
             rows += [
                 result(what, name, rates, "requests/s"),
                 result(f"{what}, p50", name, p50, "ms"),
@@ -110,7 +112,7 @@ def load(
     return rows
 
 
-def wrk(port: int, path: str, objects: int, connections: int, seconds: int) -> tuple[float, ...]:
+def wrk(port: int, path: str, objects: int, connections: int, seconds: int) -> Figures:
     """Load a server; returns requests a second, and p50 and p99 in milliseconds."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(_SCRIPT.format(path=path, objects=objects))

@@ -46,9 +46,10 @@ def run(*, quick: bool = False) -> Report:
         shelf = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm")))
         roost = ours.Roost(disk, shelf, scale)
         stack.callback(roost.close)
-        others = rivals.all_of(disk, shelf, scale, stack, skipped)
+        systems: list[ours.Roost | rivals.Rival] = [roost]
+        systems += rivals.all_of(disk, shelf, scale, stack, skipped)
         for _ in range(turns):
-            for system in (roost, *others):
+            for system in systems:
                 for name, unit, once in system.tests():
                     measure(name, system.name, unit, once)
     results = [

@@ -17,7 +17,7 @@ from benchmarks.report import percentile
 from runtime.kv import KVNamespace, open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
 
 KIB = 1024
@@ -65,7 +65,7 @@ class Roost:
         self.turn = 0
         self.store = open_store(disk / "ns", cache=lambda: shelf)
         self.kv = KVNamespace(self.store)
-        self._run(self._prepare())
+        uvloop.run(self._prepare())
 
     async def _prepare(self) -> None:
         for size, value in values().items():
@@ -74,51 +74,30 @@ class Roost:
             *(self.kv.put(f"list/{number:04}", "x" * 100) for number in range(1000))
         )
 
-    def _run(self, coroutine: Coroutine[Any, Any, float | None]) -> Any:
-        return uvloop.run(coroutine)
-
     def _times(self, calls: int) -> int:
         return max(20, int(calls * self.scale))
 
+    def _each(self, calls: int, call: Callable[[], Awaitable[Any]]) -> float:
+        return uvloop.run(each(self._times(calls), call))
+
     def tests(self) -> Iterator[tuple[str, str, Callable[[], float]]]:
         """Yield what to measure: its name, its unit, and how."""
-        kv, times = self.kv, self._times
+        kv = self.kv
         self.turn += 1
         for size, value in values().items():
-            yield (
-                f"hot get, {size}",
-                "µs",
-                lambda size=size: self._run(each(times(100_000), partial(kv.get, f"hot {size}"))),
-            )
+            get = partial(kv.get, f"hot {size}")
+            yield f"hot get, {size}", "µs", partial(self._each, 100_000, get)
             yield f"get from disk, {size}", "µs", partial(self._first_reads, value)
-            yield (
-                f"durable puts, {size}, 1 caller",
-                "puts/s",
-                lambda value=value: (
-                    1e6 / self._run(each(times(200), partial(kv.put, "one", value)))
-                ),
-            )
-            yield (
-                f"durable puts, {size}, 256 in flight",
-                "puts/s",
-                lambda value=value: self._run(
-                    in_flight(
-                        times(20_000 if len(value) == KIB else 3_000), 256, self._putter(value)
-                    )
-                ),
-            )
+            yield f"durable puts, {size}, 1 caller", "puts/s", partial(self._puts, value)
+            yield f"durable puts, {size}, 256 in flight", "puts/s", partial(self._many_puts, value)
         yield (
             "get of an absent key",
             "µs",
-            lambda: self._run(each(times(100_000), partial(kv.get, "absent"))),
+            partial(self._each, 100_000, partial(kv.get, "absent")),
         )
-        yield (
-            "list of 1,000",
-            "µs",
-            lambda: self._run(each(times(200), partial(kv.list, prefix="list/"))),
-        )
+        yield "list of 1,000", "µs", partial(self._each, 200, partial(kv.list, prefix="list/"))
         keys = [f"list/{number:04}" for number in range(100)]
-        yield "bulk get of 100", "µs", lambda: self._run(each(times(1000), partial(kv.get, keys)))
+        yield "bulk get of 100", "µs", partial(self._each, 1000, partial(kv.get, keys))
         yield "hot gets, 1 KiB, 2 processes", "gets/s", partial(self._two, "get")
         yield "durable puts, 1 KiB, 2 processes of 256", "puts/s", partial(self._two, "put")
         latencies = self._beside_a_writer()
@@ -129,20 +108,25 @@ class Roost:
                 partial(percentile, latencies, percent),
             )
 
-    def _putter(self, value: str) -> Callable[[int], Awaitable[None]]:
-        return lambda number: self.kv.put(f"put {number % 1000}", value)
+    def _puts(self, value: str) -> float:
+        return 1e6 / self._each(200, partial(self.kv.put, "one", value))
+
+    def _many_puts(self, value: str) -> float:
+        put = self.kv.put
+        calls = self._times(20_000 if len(value) == KIB else 3_000)
+        return uvloop.run(in_flight(calls, 256, lambda number: put(f"put {number % 1000}", value)))
 
     def _first_reads(self, value: str) -> float:
         """Read keys that the cache has not: they are written by a store that has none."""
         count = self._times(1000)
         stranger = open_store(self.disk / f"cold {self.turn} {len(value)}")
         kv = KVNamespace(stranger)
-        self._run(in_flight(count, 256, lambda number: kv.put(f"{number}", value)))
+        uvloop.run(in_flight(count, 256, lambda number: kv.put(f"{number}", value)))
         stranger.close()
         store = open_store(stranger.directory, cache=lambda: self.shelf)
         names = iter([f"{number}" for number in range(count)])
         cold = KVNamespace(store)
-        took: float = self._run(each(count, lambda: cold.get(next(names))))
+        took = uvloop.run(each(count, lambda: cold.get(next(names))))
         store.close()
         return took
 
@@ -162,21 +146,19 @@ class Roost:
         calls = self._times(300_000 if what == "get" else 20_000)
         programs = [self._program(what, calls) for _ in range(2)]
         for program in programs:
-            program.stdout.readline()
+            _hear(program)
         for program in programs:
-            program.stdin.write("go\n")
-            program.stdin.flush()
+            _start(program)
         ends = [list(map(float, program.communicate()[0].split())) for program in programs]
         return 2 * calls / (max(end for _, end in ends) - min(began for began, _ in ends))
 
     def _beside_a_writer(self) -> list[float]:
         """Return the microseconds of single gets while another process writes without a pause."""
         writer = self._program("write", 0)
-        writer.stdout.readline()
-        writer.stdin.write("go\n")
-        writer.stdin.flush()
-        writer.stdout.readline()
-        latencies = self._run(self._latencies(self._times(100_000)))
+        _hear(writer)
+        _start(writer)
+        _hear(writer)
+        latencies = uvloop.run(self._latencies(self._times(100_000)))
         writer.communicate("stop\n")
         return latencies
 
@@ -191,3 +173,16 @@ class Roost:
     def close(self) -> None:
         """End all writes."""
         self.store.close()
+
+
+def _hear(program: subprocess.Popen[str]) -> None:
+    """Wait for what a program says."""
+    assert program.stdout is not None
+    program.stdout.readline()
+
+
+def _start(program: subprocess.Popen[str]) -> None:
+    """Let a program go on that is ready."""
+    assert program.stdin is not None
+    program.stdin.write("go\n")
+    program.stdin.flush()

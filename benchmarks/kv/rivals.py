@@ -46,7 +46,7 @@ class Rival:
         durable: bool,
     ) -> None:
         self.name, self.get, self.put, self.durable = name, get, put, durable
-        self._gets, self._puts = max(20, int(gets * scale)), max(20, int(200 * scale))
+        self._gets, self._times = max(20, int(gets * scale)), max(20, int(200 * scale))
         for size, value in values().items():
             put(f"hot {size}", value)
 
@@ -60,11 +60,10 @@ class Rival:
                 partial(each, self._gets, partial(self.get, f"hot {size}")),
             )
             if self.durable:
-                yield (
-                    f"durable puts, {size}, 1 caller",
-                    "puts/s",
-                    lambda value=value: 1e6 / each(self._puts, partial(self.put, "one", value)),
-                )
+                yield f"durable puts, {size}, 1 caller", "puts/s", partial(self._puts, value)
+
+    def _puts(self, value: str) -> float:
+        return 1e6 / each(self._times, partial(self.put, "one", value))
 
 
 def all_of(

@@ -10,13 +10,15 @@ import asyncio
 import tempfile
 import time
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import uvloop
 
-from benchmarks.calls import calls_a_second, window
+from benchmarks.calls import calls_a_second
+from benchmarks.calls.windows import window
 from benchmarks.objects import Counter
 from benchmarks.report import Report, at_least, at_most, percentile, result
 from benchmarks.storage.objects import Durable, Table
@@ -24,8 +26,9 @@ from benchmarks.storage.raw import database, increments, opening
 from runtime import AsyncRuntime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
 
+    from benchmarks.calls.windows import Call
     from benchmarks.report import Result, Target
 
 HOSTS = 2
@@ -74,18 +77,14 @@ async def throughput(turns: int, calls: int, objects: int) -> tuple[list[Result]
                     stubs = [rt.env[namespace].getByName(f"{n}") for n in range(count)]
                     methods = [getattr(stub, method) for stub in stubs]
                     made = calls if namespace != "TABLES" else calls // 30
-                    drivers[what, f"{_named(count)}, {durability}"] = (
-                        lambda methods=methods, made=made: calls_a_second(
-                            window(methods, made), made
-                        )
+                    drivers[what, f"{_named(count)}, {durability}"] = partial(
+                        _pipelined, methods, made
                     )
             connection = stack.enter_context(database(strict=durability == "strict"))
             for size in (1, 100):
                 made = calls // (60 if size == 1 else 2)
-                drivers[f"raw apsw, {size} a commit", f"{_named(objects)}, {durability}"] = (
-                    lambda connection=connection, size=size, made=made: _by_hand(
-                        connection, made, objects, size
-                    )
+                drivers[f"raw apsw, {size} a commit", f"{_named(objects)}, {durability}"] = partial(
+                    _by_hand, connection, made, objects, size
                 )
         for turn in range(-1, turns):
             for name, driver in drivers.items():
@@ -119,6 +118,10 @@ async def throughput(turns: int, calls: int, objects: int) -> tuple[list[Result]
         for (what, where), of_it in rates.items()
     ]
     return results, targets
+
+
+async def _pipelined(methods: Sequence[Call], calls: int) -> float:
+    return await calls_a_second(window(methods, calls), calls)
 
 
 async def _by_hand(connection: Any, calls: int, objects: int, size: int) -> float:

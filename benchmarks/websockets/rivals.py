@@ -40,7 +40,7 @@ async def with_picows() -> None:
 
     clients: set[picows.WSTransport] = set()
 
-    class Room(picows.WSListener):
+    class Room(picows.WSListener):  # type: ignore[misc]  # picows has no types
         def on_ws_connected(self, transport: picows.WSTransport) -> None:
             clients.add(transport)
 

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@ray.remote
 class Counter:
     """Counts in memory."""
 
@@ -34,7 +33,7 @@ class Counter:
 def system() -> Iterator[System]:
     """Start it."""
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
-    counter = Counter.remote()
+    counter = ray.remote(Counter).remote()
 
     def pipeline(calls: int) -> None:
         ray.get([counter.increment.remote(1) for _ in range(calls)])

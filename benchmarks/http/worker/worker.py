@@ -1,6 +1,6 @@
 """The counter that `http` asks: in memory, in storage, and with KV as the rooms example does it."""
 
-from workers import DurableObject, Response, WorkerEntrypoint
+from workers import DurableObject, Request, Response, WorkerEntrypoint
 
 
 class Counter(DurableObject):
@@ -8,7 +8,7 @@ class Counter(DurableObject):
 
     count = 0
 
-    async def fetch(self, request):  # noqa: ANN001, ANN201  (a script as users write it)
+    async def fetch(self, request: Request) -> Response:
         """Answer the count."""
         path = request.url.partition("?")[0].rpartition("/")[2]
         if path == "memory":
@@ -26,6 +26,7 @@ class Counter(DurableObject):
 class Default(WorkerEntrypoint):
     """Sends every request to the object that it names."""
 
-    async def fetch(self, request):  # noqa: ANN001, ANN201
+    async def fetch(self, request: Request) -> Response:
         """Pass the request on."""
-        return await self.env.COUNTERS.getByName(request.query["id"]).fetch(request)
+        counted: Response = await self.env.COUNTERS.getByName(request.query["id"]).fetch(request)
+        return counted
