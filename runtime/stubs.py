@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from runtime.wire.runs import ItemId
 
 
-class Calls(Protocol):
-    """What a stub needs of the process it lives in."""
+class Makes(Protocol):
+    """What makes the calls of a method."""
 
     def call(
         self,
@@ -51,8 +51,15 @@ class Calls(Protocol):
     ) -> Any:
         """Call a method without waiting: a future of the result."""
 
+
+class Calls(Makes, Protocol):
+    """What a stub needs of the process it lives in."""
+
     def fetch(self, target: Target | None, request: Request) -> Any:
         """Send an HTTP request: the response, or an awaitable of it."""
+
+    def way_to(self, target: Target) -> Makes:
+        """Return what makes the calls of an object: this, or something with fewer steps."""
 
 
 class Method:
@@ -61,7 +68,7 @@ class Method:
     __slots__ = ("_calls", "_name", "_target", "_timeout")
 
     def __init__(
-        self, calls: Calls, target: Target | None, name: str, timeout: float | None = None
+        self, calls: Makes, target: Target | None, name: str, timeout: float | None = None
     ) -> None:
         self._calls = calls
         self._target = target
@@ -146,7 +153,8 @@ class DurableObjectStub:
     def __getattr__(self, name: str) -> Method:
         if name.startswith("__"):  # copy, pickle and inspection ask for these
             raise AttributeError(name)
-        method = Method(self._calls, self._target, str.__str__(name))
+        target = self._target
+        method = Method(self._calls.way_to(target), target, str.__str__(name))
         self.__dict__[name] = method  # the next access does not come here: 0.03 instead of 0.5 µs
         return method
 

@@ -34,6 +34,9 @@ class Calls:
         self.made.append(("fetch", target, request))
         return "fetched"
 
+    def way_to(self, target):
+        return self
+
 
 @pytest.fixture
 def calls():
@@ -129,6 +132,15 @@ def test_there_are_no_jurisdictions(rooms):
 
 
 # --- stubs -----------------------------------------------------------------------------------------
+
+
+def test_a_method_is_called_on_the_way_that_there_is_to_its_object(rooms, calls):
+    there = Calls()
+    calls.way_to = lambda target: there if target[2] == "a" else calls
+    rooms.getByName("a").add.with_timeout(5)(1)
+    rooms.getByName("b").add.submit(2)
+    assert [(made[0], made[3], made[5]) for made in there.made] == [("call", (1,), 5)]
+    assert [(made[0], made[3]) for made in calls.made] == [("submit", (2,))]
 
 
 def test_making_ids_and_stubs_calls_nobody(rooms, calls):

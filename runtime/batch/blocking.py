@@ -29,12 +29,23 @@ SERVE: Final = 64
 class _Waiter:
     """Waits for the answer of one run. A Future is 13 objects, and takes 10 µs more in all."""
 
-    __slots__ = ("_answers", "_calls", "call", "error", "flight", "link", "over", "reply")
+    __slots__ = (
+        "_answers",
+        "_calls",
+        "call",
+        "error",
+        "flight",
+        "link",
+        "message",
+        "over",
+        "reply",
+    )
 
     def __init__(self, flight: Flight, answers: SimpleQueue[_Waiter], calls: Carries) -> None:
         self.flight = flight
         self.call = 0
         self.link: Link | None = None
+        self.message: tuple[Any, ...] = ()
         self.over = False
         self.reply: Any = None
         self.error: BaseException | None = None

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from runtime.storage import ObjectRecord
     from runtime.wire.codec import Parcel, Ready
     from runtime.wire.link import Link, Waiter
-    from runtime.wire.messages import Target
+    from runtime.wire.messages import Message, Target
     from workers import DurableObject, WorkerEntrypoint
 
 T = TypeVar("T")
@@ -55,6 +55,7 @@ class Pending(Future[Any]):
 
     call: int
     link: Link | None = None
+    message: Message = ()
 
     def __init__(self, calls: Calls) -> None:
         super().__init__()
@@ -145,6 +146,10 @@ class Calls:
     ) -> Pending:
         """Call a method; the future has its result."""
         return self._send(target, method, parcel(args, kwargs, self._connection.shelf), timeout)
+
+    def way_to(self, _target: Target) -> Self:
+        """Return what makes the calls of an object."""
+        return self
 
     def _send(
         self, target: Target | None, method: str, ready: Parcel, timeout: float | None

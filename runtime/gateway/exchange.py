@@ -57,6 +57,7 @@ class Exchange:
     over = False
     link: Any = None
     call = 0
+    message: tuple[Any, ...] = ()
     _target = "-"
     _headers: list[tuple[str, str]] = []  # noqa: RUF012  never changed
     _expects = False  # whether the client waits for "100 Continue" before it sends its body

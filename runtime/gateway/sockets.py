@@ -78,9 +78,20 @@ class Owner:
 class Delivery:
     """Something that happened to a socket, on its way to the object; waits for the answer."""
 
-    __slots__ = ("_size", "_sockets", "_tries", "call", "facts", "handler", "link", "socket")
+    __slots__ = (
+        "_size",
+        "_sockets",
+        "_tries",
+        "call",
+        "facts",
+        "handler",
+        "link",
+        "message",
+        "socket",
+    )
     call: int
     link: Any
+    message: Message
 
     def __init__(
         self, sockets: Sockets, socket: Socket, handler: str, facts: tuple[Any, ...], size: int
@@ -138,9 +149,10 @@ class Delivery:
 class Attachment:
     """Waits for a host's word that a pair is connected."""
 
-    __slots__ = ("_socket", "call", "link")
+    __slots__ = ("_socket", "call", "link", "message")
     call: int
     link: Any
+    message: Message
 
     def __init__(self, socket: Socket) -> None:
         self._socket = socket

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import deque
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias, TypeVar
 
 from runtime.bindings import Env
 from runtime.host.answers import response_message
@@ -342,6 +342,10 @@ class Activation:
         reply, message = self.host.caller.prepare_fetch(target, request)
         self.say(Outgoing(reply, message, ()))
         return reply
+
+    def way_to(self, _target: Target) -> Self:
+        """Return what makes the calls of another object: this, because of its output gate."""
+        return self
 
     def alone(self, body: Callable[[], Awaitable[T]]) -> Awaitable[T]:
         """Run a transaction, while no other event goes on."""

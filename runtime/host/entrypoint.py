@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from runtime.host.activation import Ticket
     from runtime.host.host import Host
     from runtime.host.runs import RunCall
-    from runtime.wire.link import Reply
+    from runtime.wire.link import Link, Reply
     from runtime.wire.messages import Target
     from workers import Request
 
@@ -139,3 +139,7 @@ class Entrypoint:
     def fetch(self, target: Target | None, request: Request) -> Reply:
         """Send a request to an object."""
         return self.host.caller.fetch(target, request)
+
+    def way_to(self, target: Target) -> Link:
+        """Return what makes the calls of an object: the link to its owner."""
+        return self.host.caller.way_to(target)

@@ -10,7 +10,7 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from runtime import control
 from runtime.bindings import Bindings, Env
@@ -74,6 +74,9 @@ class _NoCalls:
         raise RoostError("objects cannot be called while the script is being imported")
 
     submit = fetch = call
+
+    def way_to(self, _target: object) -> Self:
+        return self
 
 
 def run_trial(worker: Worker, data: Path, connection: socket.socket, supervisor: int) -> None:

@@ -14,7 +14,7 @@ import zmq
 from runtime.ids import slot_of
 from runtime.roster import Roster, State, describe_loss, endpoint
 from runtime.wire import messages as m
-from runtime.wire.codec import PLAIN, SOCKET, decode, encode, parcel
+from runtime.wire.codec import SOCKET, decode, encode, parcel
 from runtime.wire.deadlines import Deadlines
 from runtime.wire.link import Link, Reply
 from runtime.wire.listener import readable
@@ -39,8 +39,12 @@ LANE = b"+"
 FETCHES = 16
 """Requests after which those so far leave: each takes its caller a while (see BURST)."""
 
-DRAIN = 64
-"""Batches taken from one socket before the rest of the loop gets its turn."""
+DRAIN = 8
+"""Batches taken from one socket before the rest of the loop gets its turn.
+
+With 64 thousands of calls are answered at a time, more than Python keeps the tuples of for those made
+next, and its garbage collector takes 0.3 µs a call.
+"""
 
 GOODBYE_SECONDS = 0.5
 """How long to wait for the last answers of a host that has left in order: they are on this machine."""
@@ -150,6 +154,7 @@ class Caller:
         self.deadlines = Deadlines(loop)
         self.links = [Link(host, loop) for host in range(roster.hosts)]
         for link in self.links:
+            link.make = self.make
             link.elsewhere = self._elsewhere
         self._owners = [self.links[host] for host in roster.owners]
         """The link to the owner of each slot."""
@@ -160,7 +165,7 @@ class Caller:
             if len(self.links) == 1:
                 return self.links[0]
             return min(self.links, key=_load)
-        return self._owners[slot_of(target[1], len(self._owners))]
+        return self.way_to(target)
 
     def _elsewhere(self, waiter: Waiter, message: Message, frames: Sequence[Frame]) -> bool:
         """Send a stateless call to a host that is up, after another has refused it."""
@@ -212,21 +217,30 @@ class Caller:
         timeout: float | None = None,
     ) -> Reply:
         """Call a method. The future has its result, or the exception that it raised."""
-        if target is not None and not kwargs and timeout is None and not self._refusal:
-            for value in args:  # of few values this is faster than any call of a function
-                if type(value) not in PLAIN:
-                    break
-            else:
-                reply = Reply(loop=self._loop)
-                owners, raw = self._owners, target[1]
-                link = owners[(raw[6] << 8 | raw[7]) % len(owners)]  # `slot_of`, without its call
-                link.send_call(reply, target, method, args)
-                return reply
+        if target is None:
+            return self.make(None, method, args, kwargs, timeout)
+        owners, raw = self._owners, target[1]
+        link = owners[(raw[6] << 8 | raw[7]) % len(owners)]  # `slot_of`, without its call
+        return link.call(target, method, args, kwargs, timeout)
+
+    submit = call
+
+    def way_to(self, target: Target) -> Link:
+        """Return the link to an object's owner, which makes its calls with fewer steps."""
+        return self._owners[slot_of(target[1], len(self._owners))]
+
+    def make(
+        self,
+        target: Target | None,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        timeout: float | None = None,
+    ) -> Reply:
+        """Make a call of any kind."""
         reply, message, frames = self.prepare(target, method, args, kwargs, timeout)
         reply.link.post_call(reply, message, frames)
         return reply
-
-    submit = call
 
     def prepare_fetch(self, target: Target | None, request: Request) -> tuple[Reply, Message]:
         """Build the call of fetch(request); the request's body is used up by it."""
@@ -359,21 +373,23 @@ class Caller:
     def refuse(self, why: str) -> None:
         """Take no new calls; those that were made go on."""
         self._refusal = why
+        for link in self.links:
+            link.refuses = True
 
     def strand(self, why: str) -> None:
         """Fail the calls that no host has taken, and take no new ones: the hosts are leaving."""
-        self._refusal = why
+        self.refuse(why)
         for link in self.links:
             link.strand(why)
 
     def unanswered(self) -> list[Waiter]:
         """Return who waits for an answer."""
-        return [entry[0] for link in self.links for entry in link.unanswered.values()]
+        return [waiter for link in self.links for waiter in link.unanswered.values()]
 
     def close(self, why: str = "the runtime was closed") -> None:
         """Fail what is unanswered and close all sockets."""
         self._closed = True
-        self._refusal = why
+        self.refuse(why)
         for link in self.links:
             link.close(why)
         for dialer in self._dialers.values():

@@ -17,7 +17,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Protocol
 
 from runtime.wire import messages as m
-from runtime.wire.codec import unpack, unpack_error
+from runtime.wire.codec import PLAIN, unpack, unpack_error
 from runtime.wire.items import RemoteItems
 from runtime.wire.shelf import discard as discard_frames
 from runtime.wire.sockets import Offer, Void, offered_websocket
@@ -42,14 +42,16 @@ LIMIT = 1_000_000
 """Calls that may wait for the window; one more is refused as overloaded."""
 
 _NO_FRAMES: Sequence[Frame] = ()
+_NOTHING: Message = ()
 
 
 class Reply(asyncio.Future[Any]):
     """The future of one call; cancelling it cancels the call at its host."""
 
-    __slots__ = ("call", "link")
+    __slots__ = ("call", "link", "message")
     call: int
     link: Link
+    message: Message
 
     def __aiter__(self) -> AsyncIterator[Any]:
         """Iterate over the items of a method that is a generator."""
@@ -78,6 +80,8 @@ class Waiter(Protocol):
 
     call: int
     link: Any
+    message: Message
+    """What was sent for it, while it is not answered; the link's to set."""
 
     def done(self) -> bool:
         """Whether the wait is over, one way or another."""
@@ -97,10 +101,11 @@ class Carrier(Protocol):
 
 
 class Link:
-    """See the module's text. `unanswered` holds (reply, message, large buffers) by call."""
+    """See the module's text. `unanswered` holds who waits, by call."""
 
     __slots__ = (
         "_backlog",
+        "_buffers",
         "_carrier",
         "_dropped",
         "_frames",
@@ -117,8 +122,10 @@ class Link:
         "generation",
         "host",
         "leaving",
+        "make",
         "on_end",
         "on_sockets",
+        "refuses",
         "streams",
         "unanswered",
     )
@@ -128,6 +135,10 @@ class Link:
         self.generation = 0
         self.leaving = False
         """Whether the host takes no new calls, though it is up."""
+        self.refuses = False
+        """Whether the caller takes no new calls."""
+        self.make: Callable[..., Reply]
+        """Makes the calls that are not of the common kind; set by a caller."""
         self.elsewhere: Callable[[Waiter, Message, Sequence[Frame]], bool] = _nowhere
         """Sends a refused call that any host can run to another one, if there is another."""
         self.bursts = True
@@ -137,7 +148,8 @@ class Link:
         """Takes what the host says about WebSockets; set by a gateway."""
         self.on_end: Callable[[Link], None] = _no_end
         """Called when a generation of the host has ended, before its calls fail."""
-        self.unanswered: dict[int, tuple[Waiter, Message, Sequence[Frame]]] = {}
+        self.unanswered: dict[int, Waiter] = {}
+        self._buffers: dict[int, Sequence[Frame]] = {}  # the large ones of unanswered calls
         self._loop = loop
         self._carrier: Carrier | None = None
         self._out: Batch = []
@@ -164,27 +176,46 @@ class Link:
         reply.link = self
         return reply.call
 
-    def send_call(self, reply: Waiter, target: Target, method: str, args: tuple[Any, ...]) -> None:
-        """Number and send a call of plain arguments: what `number` and `post_call` do, in one piece.
+    def call(
+        self,
+        target: Target | None,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        timeout: float | None = None,
+    ) -> Reply:
+        """Call a method of an object of this host's, or of its entrypoint; see `Caller.call`.
 
-        Most calls are such, and each call of a function costs their caller 0.05 µs.
+        Most calls have plain arguments and no time limit. Those are made here in one piece, because
+        each call of a function costs their caller 0.05 µs.
         """
-        self._numbers = number = self._numbers + 1
-        reply.call = number
-        reply.link = self
-        message = (m.CALL, number, target, method, args, None)
-        unanswered = self.unanswered
-        if self._held is not None or self._backlog or len(unanswered) >= WINDOW:
-            self.post_call(reply, message)
-            return
-        unanswered[number] = (reply, message, _NO_FRAMES)
-        self._gathered = number
-        self._out.append(message)
-        if not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self.flush)
-        elif not number % BURST and self.bursts:
-            self.flush()
+        if not kwargs and timeout is None and not self.refuses:
+            for value in args:  # of few values this is faster than any call of a function
+                if type(value) not in PLAIN:
+                    break
+            else:
+                reply = Reply(loop=self._loop)
+                self._numbers = number = self._numbers + 1
+                reply.call = number
+                reply.link = self
+                message = (m.CALL, number, target, method, args, None)
+                unanswered = self.unanswered
+                if self._held is not None or self._backlog or len(unanswered) >= WINDOW:
+                    self.post_call(reply, message)
+                    return reply
+                reply.message = message
+                unanswered[number] = reply
+                self._gathered = number
+                self._out.append(message)
+                if not self._scheduled:
+                    self._scheduled = True
+                    self._loop.call_soon(self.flush)
+                elif not number % BURST and self.bursts:
+                    self.flush()
+                return reply
+        return self.make(target, method, args, kwargs, timeout)
+
+    submit = call
 
     def post_call(
         self, reply: Waiter, message: Message, frames: Sequence[Frame] = _NO_FRAMES
@@ -200,7 +231,10 @@ class Link:
                 Overloaded(f"{LIMIT:,} calls already wait for host {self.host}: await some first")
             )
             return
-        unanswered[reply.call] = (reply, message, frames)
+        reply.message = message
+        unanswered[reply.call] = reply
+        if frames:
+            self._buffers[reply.call] = frames
         if self._backlog or len(unanswered) > WINDOW:
             self._backlog[reply.call] = message
         elif self._held is not None:
@@ -240,7 +274,7 @@ class Link:
             if self._held is not None:
                 self._held.append(message)
             else:
-                self._frames.extend(unanswered[call][2])
+                self._frames.extend(self._buffers.get(call, _NO_FRAMES))
                 self._gathered = max(self._gathered, call)
                 self.post(message)
 
@@ -271,43 +305,41 @@ class Link:
         held, self._held = self._held or [], None
         # What was refused comes before what was made since: numbers are the order of the calls.
         for message in sorted(held, key=_number):
-            entry = self.unanswered.get(message[1])
-            if entry is not None:
-                self._frames.extend(entry[2])
+            if message[1] in self.unanswered:
+                self._frames.extend(self._buffers.get(message[1], _NO_FRAMES))
                 self._gathered = max(self._gathered, message[1])
                 self.post(message)
         self.flush()
 
     def receive(self, batch: Batch, frames: Sequence[Frame]) -> bool:
         """Take the answers of a batch; returns whether the host said goodbye."""
-        unanswered = self.unanswered
+        unanswered, buffers, take = self.unanswered, self._buffers, self._take
         at = 0
         goodbye = False
         for message in batch:
             kind = message[0]
             if kind == m.RESULT:
-                entry = unanswered.pop(message[1], None)
-                if entry is not None and not entry[0].done():
-                    entry[0].set_result(message[2])
+                waiter = take(message[1]) if buffers else unanswered.pop(message[1], None)
+                if waiter is not None and not waiter.done():
+                    waiter.message = _NOTHING
+                    waiter.set_result(message[2])
             elif kind == m.RESULT_PACKED:
                 count = message[3]
-                entry = unanswered.pop(message[1], None)
+                waiter = take(message[1])
                 own = frames[at : at + count]
-                if entry is not None and not entry[0].done():
-                    _set_packed(entry[0], message[2], own)
+                if waiter is not None and not waiter.done():
+                    _set_packed(waiter, message[2], own)
                 else:
                     discard_frames(own)
                 at += count
             elif kind == m.ERROR:
-                entry = unanswered.pop(message[1], None)
-                if entry is not None and not entry[0].done():
-                    entry[0].set_exception(unpack_error(message[2]))
+                waiter = take(message[1])
+                if waiter is not None and not waiter.done():
+                    waiter.set_exception(unpack_error(message[2]))
             elif kind in (m.RESPONSE, m.UPGRADE):
-                entry = unanswered.pop(message[1], None)
-                self._set_response(None if entry is None else entry[0], message)
+                self._set_response(take(message[1]), message)
             elif kind == m.ITEMS:
-                entry = unanswered.pop(message[1], None)
-                self._set_items(None if entry is None else entry[0], message[2])
+                self._set_items(take(message[1]), message[2])
             elif kind == m.REFUSED:
                 self._hold(message[1])
             elif kind == m.GOODBYE:
@@ -317,6 +349,14 @@ class Link:
         if self._backlog:
             self._post_waiting()
         return goodbye
+
+    def _take(self, call: int) -> Waiter | None:
+        """Return who waits for an answer that has come; what was sent is freed."""
+        self._buffers.pop(call, None)
+        waiter = self.unanswered.pop(call, None)
+        if waiter is not None:
+            waiter.message = _NOTHING
+        return waiter
 
     def _hear(self, kind: int, message: Message) -> None:
         if kind in m.SOCKETS:
@@ -366,29 +406,33 @@ class Link:
             self._out = [o for o in self._out if o[0] not in m.CALLS]
             self._gathered = self._sent
             self._frames = []
-        entry = self.unanswered.get(call)
-        if entry is None:
+        waiter = self.unanswered.get(call)
+        if waiter is None:
             return
-        if _is_stateless(entry[1]) and self.elsewhere(*entry):
+        message = waiter.message
+        if _is_stateless(message) and self.elsewhere(
+            waiter, message, self._buffers.get(call, _NO_FRAMES)
+        ):
             del self.unanswered[call]
+            self._buffers.pop(call, None)
         else:
-            self._held.append(entry[1])
+            self._held.append(message)
 
     def cancelled(self, call: int) -> None:
         """Forget a call that nobody waits for; its host is told, if it heard of it at all."""
-        entry = self.unanswered.pop(call, None)
-        if entry is None:
+        waiter = self.unanswered.pop(call, None)
+        if waiter is None:
             return
-        message = entry[1]
+        message, frames = waiter.message, self._buffers.pop(call, _NO_FRAMES)
         if message[0] == m.FETCH and isinstance(message[6], int):
             self.streams.fail(
                 message[6], ConnectionAbortedError("the caller cancelled the request")
             )
         if self._backlog.pop(call, None) is not None:
-            discard_frames(entry[2])
+            discard_frames(frames)
             return
         if self._held is not None:
-            discard_frames(entry[2])  # it will be passed over
+            discard_frames(frames)  # it will be passed over
         if call <= self._sent:
             self.post((m.CANCEL, call))
         elif self._held is None:
@@ -401,15 +445,16 @@ class Link:
         kept = {o[1] for o in self._held or ()}
         kept.update(self._backlog)
         for call in [call for call in self.unanswered if call not in kept]:
-            reply, message, frames = self.unanswered.pop(call)
-            self.discard(message, frames)
-            if not reply.done():
-                reply.set_exception(_host_lost(message, why))
+            waiter = self.unanswered.pop(call)
+            message = waiter.message
+            self.discard(message, self._buffers.pop(call, _NO_FRAMES))
+            if not waiter.done():
+                waiter.set_exception(_host_lost(message, why))
         self._post_waiting()
 
     def left(self) -> None:
         """Keep all calls for the next generation: this one said goodbye and did not start them."""
-        waiting = (e[1] for call, e in self.unanswered.items() if call not in self._backlog)
+        waiting = (w.message for call, w in self.unanswered.items() if call not in self._backlog)
         self._part(list(waiting), f"host {self.host} left before the body had ended")
 
     def _part(self, held: Batch, why: str) -> None:
@@ -435,12 +480,13 @@ class Link:
             self._fail(message[1], "was not run", why)
 
     def _fail(self, call: int, fate: str, why: str) -> None:
-        entry = self.unanswered.pop(call, None)
-        if entry is None:
+        waiter = self.unanswered.pop(call, None)
+        if waiter is None:
             return
-        self.discard(entry[1], entry[2])
-        if not entry[0].done():
-            entry[0].set_exception(_closed(entry[1], fate, why))
+        message = waiter.message
+        self.discard(message, self._buffers.pop(call, _NO_FRAMES))
+        if not waiter.done():
+            waiter.set_exception(_closed(message, fate, why))
 
     def close(self, why: str = "the runtime was closed") -> None:
         """Fail everything: this process is leaving, or the instance has gone."""

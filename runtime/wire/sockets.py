@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from runtime.wire.messages import Target
+    from runtime.wire.messages import Message, Target
 
 BUCKETS = 1 << 16
 """Counters of a census: with so many objects that have sockets, one in two asks in vain."""
@@ -84,9 +84,10 @@ class Kept(NamedTuple):
 class Void:
     """Waits for the answer of a call that interests nobody."""
 
-    __slots__ = ("call", "link")
+    __slots__ = ("call", "link", "message")
     call: int
     link: Any
+    message: Message
 
     def __init__(self, link: Any) -> None:
         self.link = link

@@ -219,7 +219,7 @@ def test_a_call_cancelled_before_it_left_is_never_sent(link, call, step_loop):
     first, second = call(1), call(2)
     assert first.cancel()
     step_loop.step()
-    assert carrier.messages() == [link.unanswered[second.call][1]]
+    assert carrier.messages() == [link.unanswered[second.call].message]
 
 
 def test_a_call_cancelled_after_it_left_is_cancelled_at_its_host(link, call, step_loop):
@@ -538,13 +538,17 @@ class Calls(RuleBasedStateMachine):
 
     @rule(large=st.booleans())
     def call(self, large):
-        value = np.full(OUT_OF_BAND, len(self.replies), np.uint8) if large else len(self.replies)
-        kind, first, second, frames = parcel((value,), {})
-        reply = Reply(loop=self.loop)
-        number = self.link.number(reply)
-        self.replies[number] = reply
-        self.values[number] = len(self.replies) - 1
-        self.link.post_call(reply, (kind, number, TARGET, "add", first, second), frames)
+        value = len(self.replies)
+        if large:
+            array = np.full(OUT_OF_BAND, value, np.uint8)
+            kind, first, second, frames = parcel((array,), {})
+            reply = Reply(loop=self.loop)
+            message = (kind, self.link.number(reply), TARGET, "add", first, second)
+            self.link.post_call(reply, message, frames)
+        else:
+            reply = self.link.call(TARGET, "add", (value,), {})
+        self.replies[reply.call] = reply
+        self.values[reply.call] = value
 
     @precondition(lambda self: self.replies)
     @rule(data=st.data())
@@ -649,6 +653,15 @@ class Calls(RuleBasedStateMachine):
                 else:
                     assert isinstance(error, Overloaded)
                     assert number not in self.ran
+
+    @invariant()
+    def what_was_sent_is_kept_while_it_is_unanswered_and_no_longer(self):
+        assert self.link._buffers.keys() <= self.link.unanswered.keys()
+        for number, reply in self.replies.items():
+            if number in self.link.unanswered:
+                assert reply.message[1] == number
+            elif not reply.cancelled() and reply.exception() is None:
+                assert reply.message == ()
 
     def teardown(self):
         """Whatever went before, every call ends once a host stays."""
