@@ -14,17 +14,19 @@ import uvloop
 
 from runtime.gateway import Server
 from runtime.gateway.failures import logger
+from workers import Response
 from workers.request import request_from_parts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from runtime.gateway.exchange import Exchange
-    from workers import Request, Response
+    from workers import Request
 
 T = TypeVar("T")
 
 MAX_BODY = 1_000_000
+GET = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 @dataclass(slots=True)
@@ -45,6 +47,12 @@ class Reply:
 async def soon(awaitable: Awaitable[T]) -> T:
     """What must happen, within a bound that only a failure reaches."""
     return await asyncio.wait_for(awaitable, 5)
+
+
+async def pass_seconds(gate: Gate, seconds: int) -> None:
+    for _ in range(seconds):
+        gate.server.tick()
+        await asyncio.sleep(0)
 
 
 async def passing(gate: Gate, awaitable: Awaitable[T]) -> T:
@@ -149,6 +157,26 @@ class Gate:
     async def get(self, path: str = "/", *headers: str, method: str = "GET") -> Reply:
         async with self.wire() as wire:
             return await wire.get(path, *headers, method=method)
+
+    async def has_read(self) -> None:
+        """Wait until the server has read what was sent to it so far."""
+        assert (await self.get("/cdn-cgi/x")).status == 404
+
+
+async def echo(request: Request) -> Response:
+    return Response(await request.bytes())
+
+
+def hold(gate: Gate) -> asyncio.Event:
+    """Let requests wait; returns what lets them be answered."""
+    release = asyncio.Event()
+
+    async def wait(request: Request) -> Response:
+        await release.wait()
+        return Response("done")
+
+    gate.dispatch = wait
+    return release
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ import pytest
 from runtime.gateway.connection import READ_SECONDS, Connection
 from workers import Response
 
-from .conftest import Wire, passing, soon
+from .conftest import GET, Wire, pass_seconds, passing, soon
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -21,13 +21,7 @@ if TYPE_CHECKING:
 
     from .conftest import Gate
 
-GET = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n"
 LARGE = bytes(20_000_000)
-
-
-async def seen_by(gate: Gate) -> None:
-    """Wait until the server has read what was sent so far."""
-    assert (await gate.get("/cdn-cgi/x")).status == 404
 
 
 def hang(gate: Gate) -> tuple[asyncio.Event, asyncio.Event]:
@@ -44,12 +38,6 @@ def hang(gate: Gate) -> tuple[asyncio.Event, asyncio.Event]:
 
     gate.dispatch = wait
     return started, cancelled
-
-
-async def pass_seconds(gate: Gate, seconds: int) -> None:
-    for _ in range(seconds):
-        gate.server.tick()
-        await asyncio.sleep(0)
 
 
 async def test_a_client_that_ends_its_half_has_left(gate: Gate) -> None:
@@ -80,7 +68,7 @@ async def test_a_client_that_leaves_behind_what_was_not_read_is_missed(gate: Gat
             if sent.startswith(b"POST"):
                 wire.send(bytes(200_000))
             await soon(started.wait())
-            await seen_by(gate)
+            await gate.has_read()
         await passing(gate, cancelled.wait())
 
 

@@ -12,7 +12,7 @@ from runtime.gateway.outbound import encode_headers
 from workers import Headers, Response
 from workers.response import response_from_parts
 
-from .conftest import passing, soon
+from .conftest import GET, hold, pass_seconds, passing, soon
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -125,7 +125,7 @@ async def test_a_stream_leaves_chunk_by_chunk(gate: Gate) -> None:
     steps = Steps()
     gate.dispatch = always(lambda: Response(steps))
     async with gate.wire() as wire:
-        wire.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        wire.send(GET % b"/")
         assert (await wire.head()).header("transfer-encoding") == "chunked"
         for word in (b"one", "zw\xf6lf", b"", bytearray(b"three")):
             steps.chunks.put_nowait(word)
@@ -162,7 +162,7 @@ async def test_a_stream_that_fails_half_way_cuts_the_connection_and_is_logged(
     steps = Steps(b"half", ValueError("no more of it"))
     gate.dispatch = always(lambda: Response(steps))
     async with gate.wire() as wire:
-        wire.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        wire.send(GET % b"/")
         await wire.head()
         assert await wire.chunk() == b"half"
         assert await wire.ended()
@@ -176,7 +176,7 @@ async def test_a_chunk_that_is_not_bytes_cuts_the_connection(
 ) -> None:
     gate.dispatch = always(lambda: Response(Steps(42)))
     async with gate.wire() as wire:
-        wire.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        wire.send(GET % b"/")
         await wire.head()
         assert await wire.ended()
     assert "TypeError" in log.text
@@ -250,7 +250,7 @@ async def test_a_pipelining_client_that_leaves_stops_the_request_being_served(ga
     steps = Steps(b"first")
     gate.dispatch = always(lambda: Response(steps))
     async with gate.wire() as wire:
-        wire.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 2)
+        wire.send(GET % b"/" * 2)
         await wire.head()
         assert await wire.chunk() == b"first"
     await feed_until_closed(steps)
@@ -279,7 +279,7 @@ async def test_a_client_that_leaves_closes_the_stream(gate: Gate) -> None:
     steps = Steps(b"first")
     gate.dispatch = always(lambda: Response(steps))
     async with gate.wire() as wire:
-        wire.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        wire.send(GET % b"/")
         await wire.head()
         assert await wire.chunk() == b"first"
     await passing(gate, steps.closed.wait())
@@ -297,7 +297,7 @@ async def test_a_client_that_leaves_stops_even_a_stream_that_never_waits(gate: G
 
     gate.dispatch = always(lambda: Response(endless()))
     async with gate.wire() as wire:
-        wire.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        wire.send(GET % b"/")
         await wire.head()
         await wire.chunk()
     await soon(closed.wait())
@@ -325,18 +325,15 @@ async def test_a_client_that_leaves_in_the_middle_of_its_upload_ends_the_read(ga
 
 
 async def test_a_long_request_with_a_patient_client_is_not_disturbed(gate: Gate) -> None:
-    release = asyncio.Event()
-
-    async def slow(request: Request) -> Response:
-        await release.wait()
-        return Response("at last")
-
-    gate.dispatch = slow
+    release = hold(gate)
     async with gate.wire() as wire:
         for _ in range(2):
             release.clear()
-            asyncio.get_running_loop().call_later(0.05, release.set)
-            assert (await wire.get()).body == b"at last"
+            wire.send(GET % b"/")
+            await soon(gate.arrivals.get())
+            await pass_seconds(gate, 3)
+            release.set()
+            assert (await wire.reply()).body == b"done"
 
 
 async def test_many_connections_of_an_ordinary_client(gate: Gate) -> None:
