@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from runtime.config import Config
     from runtime.roster import Roster
     from runtime.stubs import Calls
+    from runtime.wire.messages import Target
 
 
 class Bindings:
@@ -170,6 +171,11 @@ class Env:
                 raise missing_binding(name, bindings.names) from None
         self.__dict__[name] = found
         return found
+
+    def _calls_to(self, target: Target) -> Calls | None:
+        """Return what calls an object in this owner's name; None for one of another worker."""
+        key = self._bindings.key_of(target[0])
+        return self._calls if key is not None and key.owns(target[1]) else None
 
     def __getitem__(self, name: str) -> Any:
         try:

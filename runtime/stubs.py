@@ -8,7 +8,7 @@ DurableObjectStub.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self, cast
 
 from runtime.batch.blocking import Results
 from runtime.batch.job import Job
@@ -16,6 +16,7 @@ from runtime.batch.plan import IN_FLIGHT, RETRIES, OnError, Plan
 from runtime.batch.source import check_item_id, name_of
 from runtime.batch.waiting import AsyncResults
 from runtime.ids import NamespaceKey, ObjectId
+from runtime.passed import Whoever
 from runtime.wire.runs import ALONE, Run, ready
 from workers import Request
 
@@ -118,6 +119,9 @@ class Method:
         run = Run(ALONE, ((args, kwargs),), (check_item_id(item_id),))
         return self._calls.call(self._target, self._name, ready(run), {}, self._timeout)
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a method of a stub stays where it is; send the stub")
+
     def __repr__(self) -> str:
         return f"<method {self._name} of a stub>"
 
@@ -125,7 +129,8 @@ class Method:
 class DurableObjectStub:
     """The caller's handle on one object. Any other attribute is a method of the object.
 
-    Calls made on one stub reach the object in order.
+    Calls made on one stub reach the object in order. A stub can be an argument, a result, and a stored
+    value: it arrives as a stub of the same object, with which whoever got it calls.
     """
 
     id: ObjectId
@@ -158,9 +163,22 @@ class DurableObjectStub:
         self.__dict__[name] = method  # the next access does not come here: 0.03 instead of 0.5 µs
         return method
 
+    def __reduce__(self) -> tuple[Callable[..., DurableObjectStub], Target]:
+        return _arrived, self._target
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> Self:
+        return self
+
     def __repr__(self) -> str:
         named = f" {self.id.name!r}" if self.id.name is not None else ""
         return f"<stub of {self._target[0]}{named} {self.id}>"
+
+
+def _arrived(class_name: str, raw: bytes, name: str | None) -> DurableObjectStub:
+    return DurableObjectStub(Whoever(), class_name, ObjectId(raw, name))
 
 
 class DurableObjectNamespace:
@@ -289,6 +307,11 @@ class DurableObjectNamespace:
     newUniqueId = new_unique_id
     idFromString = id_from_string
     getByName = get_by_name
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a namespace stays where it is; every env has its own, and stubs can be sent"
+        )
 
     def __repr__(self) -> str:
         return f"<namespace of {self._class_name}>"

@@ -19,7 +19,7 @@ LAYERS = [
     {"workers"},
     {"config", "control", "directories", "ids", "roster"},
     {"boot", "kv", "status", "storage", "wire"},
-    {"batch"},
+    {"batch", "passed"},
     {"stubs"},
     {"bindings", "migrations"},
     {"host"},

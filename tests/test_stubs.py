@@ -1,6 +1,8 @@
 """Namespaces give out ids and stubs; a stub calls, and nothing else."""
 
 import copy
+import pickle
+from contextvars import copy_context
 from enum import StrEnum
 from pathlib import Path
 from weakref import WeakSet
@@ -9,8 +11,9 @@ import pytest
 
 from runtime.batch.place import Place
 from runtime.ids import NamespaceKey, ObjectId
-from runtime.stubs import DurableObjectNamespace, DurableObjectStub
+from runtime.stubs import DurableObjectNamespace
 from workers import Request
+from workers.current import current_event
 from workers.errors import InvalidId
 
 PLACE = Place(Path(), None, blocking=False, maps=WeakSet())
@@ -195,7 +198,7 @@ def test_a_stub_can_be_looked_at_without_calling(rooms, calls):
     assert repr(rooms) == "<namespace of Room>"
     assert not hasattr(stub, "__await__")
     assert not hasattr(stub, "__len__")
-    assert isinstance(copy.copy(stub), DurableObjectStub)
+    assert copy.copy(stub) is copy.deepcopy(stub) is stub
     assert calls.made == []
 
 
@@ -212,3 +215,50 @@ def test_a_time_limit_goes_with_the_calls_of_the_method_that_has_it(rooms, calls
 def test_a_time_limit_must_be_positive(rooms, seconds):
     with pytest.raises(ValueError, match="positive"):
         rooms.getByName("a").score.with_timeout(seconds)
+
+
+# --- stubs that were sent ------------------------------------------------------------------------
+
+
+class Event:
+    """An event of a worker that has rooms."""
+
+    def __init__(self, calls):
+        self.env = self
+        self.calls = calls
+
+    def _calls_to(self, target):
+        return self.calls if NamespaceKey("w-Room").owns(target[1]) else None
+
+
+def test_a_stub_that_was_sent_calls_in_the_name_of_the_event_that_uses_it(rooms):
+    stub = pickle.loads(pickle.dumps(rooms.getByName("a")))
+    assert (stub.id, stub.name) == (rooms.idFromName("a"), "a")
+    for _ in range(2):  # one event after another, with the one stub
+        event = Event(Calls())
+        context = copy_context()
+        context.run(current_event.set, event)
+        assert context.run(stub.score, 1, n=2) == "called"
+        assert context.run(stub.score.with_timeout(3).submit) == "submitted"
+        assert context.run(stub.fetch, "http://x/") == "fetched"
+        first, second, third = event.calls.made
+        assert first == ("call", stub._target, "score", (1,), {"n": 2}, None)
+        assert second == ("submit", stub._target, "score", (), {}, 3)
+        assert third[:2] == ("fetch", stub._target)
+
+
+def test_a_stub_of_another_worker_is_refused_when_it_is_used(calls):
+    others = DurableObjectNamespace(calls, "Room", NamespaceKey("other-Room"), PLACE)
+    stub = pickle.loads(pickle.dumps(others.getByName("a")))
+    context = copy_context()
+    context.run(current_event.set, Event(calls))
+    with pytest.raises(InvalidId, match=f"object of Room .{stub.id}. that does not belong"):
+        context.run(stub.score)
+    assert calls.made == []
+
+
+def test_what_is_bound_to_its_process_says_so_when_it_is_sent(rooms):
+    with pytest.raises(TypeError, match="send the stub"):
+        pickle.dumps(rooms.getByName("a").score)
+    with pytest.raises(TypeError, match="every env has its own"):
+        pickle.dumps(rooms)

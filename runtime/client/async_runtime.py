@@ -12,6 +12,7 @@ from runtime.client.connection import Connection, list_objects, open_connection
 from runtime.client.functions import call_of, job_of
 from runtime.client.instance import Instance, find
 from runtime.client.options import options
+from runtime.passed import programs
 from runtime.status import HostStatus, status_of
 from workers import Request, Response
 from workers.errors import RuntimeClosed
@@ -92,6 +93,7 @@ class AsyncRuntime:
         self._instance = instance
         self._connection = connection
         self.env = Env(connection.bindings, connection.caller)
+        programs.add(self.env)
 
     @property
     def connection(self) -> Connection:
@@ -173,6 +175,7 @@ class AsyncRuntime:
         instance, self._instance = self._instance, None
         if connection is None or instance is None:
             return
+        programs.discard(self.env)
         connection.bindings.close_maps()
         connection.bindings.end_watches()
         try:

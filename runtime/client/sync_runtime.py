@@ -26,6 +26,7 @@ from runtime.client.functions import HostExecutor, call_of, job_of
 from runtime.client.instance import Instance, find
 from runtime.client.lane import Lane, NotStarted
 from runtime.client.options import options
+from runtime.passed import programs
 from runtime.status import HostStatus, status_of
 from runtime.wire.caller import LANE
 from runtime.wire.codec import parcel
@@ -364,6 +365,7 @@ class Runtime:
             raise
         self._calls = Calls(self._loop, self._thread.ident, self._connection)
         self.env = Env(self._connection.bindings, self._calls, blocking=True)
+        programs.add(self.env)
         atexit.register(self.close)
         _runtimes.add(self)
 
@@ -454,6 +456,7 @@ class Runtime:
                 return
             self._closed = True
         atexit.unregister(self.close)
+        programs.discard(self.env)
         self._connection.bindings.close_maps()
         self._connection.bindings.end_watches()
         self._calls.refusal = "the runtime is closed"
