@@ -11,11 +11,17 @@ A packet is a verb and, after a space, text. Children have a socketpair each; cl
 | stop | supervisor | there is no more work: close and exit |
 | up NAME | host, gateway | ready for work, and the name by which it calls hosts |
 | failed TEXT | host, gateway, supervisor | cannot start, or go on, and why |
+| give SLOT | supervisor | let no event of a slot's objects begin, and close it when none is under way |
+| gave SLOT | host | it is closed |
+| kept SLOT TEXT | host | it is not, and why: what is called there goes on |
+| moved SLOT | supervisor | the slot table says whose a slot is that was given |
 | idle, busy | host | whether work is under way, while leaving |
 | hello NAME | client | the name by which it calls hosts |
 | welcome | supervisor | the instance is ready |
 | reload | watcher, client | the script has changed: replace the hosts |
 | reloaded TEXT | supervisor | they are replaced, or why not |
+| move NUMBER SLOT HOST | client | have a host own a slot |
+| moved NUMBER TEXT | supervisor | it does, or why not |
 | finish | client | stop the whole instance |
 """
 

@@ -166,6 +166,15 @@ class AsyncRuntime:
         """
         await self.connection.reload()
 
+    async def move_slot(self, slot: int, host: int) -> None:
+        """Have a host own a slot, with all its objects, while calls go on; `status` tells who has what.
+
+        Calls wait for as long as that takes, mostly some milliseconds; memory of objects is gone
+        there as after an eviction, WebSockets stay connected. Raises RoostError, and leaves
+        everything as it is, when an event goes on for longer than a second; ValueError.
+        """
+        await self.connection.move_slot(slot, host)
+
     async def close(self) -> None:
         """Let what is under way end, stop the instance, free everything. Again: does nothing.
 

@@ -18,7 +18,7 @@ from runtime.roster import Roster
 from runtime.wire.caller import Caller, identity_of
 from runtime.wire.context import open_context
 from runtime.wire.shelf import KEPT_SECONDS, Shelf
-from workers.errors import RuntimeClosed, ScriptError
+from workers.errors import RoostError, RuntimeClosed, ScriptError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,6 +49,8 @@ class Connection:
         self.ending = ""
         """Why no more calls can be made, when that is so."""
         self._reloads: list[asyncio.Future[None]] = []
+        self._moves: dict[str, asyncio.Future[None]] = {}
+        self._count = 0
         self._failure = ""
         self._instance = instance
         self._loop = loop
@@ -88,6 +90,14 @@ class Connection:
                     waiter.set_exception(ScriptError(text))
                 else:
                     waiter.set_result(None)
+        elif verb == "moved":
+            number, _, why = text.partition(" ")
+            moving = self._moves.pop(number)
+            if not moving.done():
+                if why:
+                    moving.set_exception(RoostError(why))
+                else:
+                    moving.set_result(None)
 
     def end(self, why: str) -> None:
         """Fail what is under way and make no more calls. Again: does nothing."""
@@ -96,7 +106,7 @@ class Connection:
         self.ending = why
         self._loop.remove_reader(self._instance.connection.fileno())
         self.ended.set_result(None)
-        for waiter in self._reloads:
+        for waiter in (*self._reloads, *self._moves.values()):
             if not waiter.done():
                 waiter.set_exception(RuntimeClosed(why))
         self.caller.close(why)
@@ -127,6 +137,24 @@ class Connection:
         waiter = self._loop.create_future()
         self._reloads.append(waiter)
         control.say(self._instance.connection, "reload")
+        await waiter
+
+    async def move_slot(self, slot: int, host: int) -> None:
+        """Have a host own a slot; returns when the slot table says so.
+
+        Raises RoostError, and leaves everything as it is, when its owner cannot give it; ValueError.
+        """
+        for what, number, count in (
+            ("slot", slot, self.roster.slots),
+            ("host", host, self.roster.hosts),
+        ):
+            if not 0 <= number < count:
+                raise ValueError(f"there is no {what} {number}: they are 0 to {count - 1}")
+        if self.ending:
+            raise RuntimeClosed(self.ending)
+        self._count += 1
+        waiter = self._moves[str(self._count)] = self._loop.create_future()
+        control.say(self._instance.connection, "move", f"{self._count} {slot} {host}")
         await waiter
 
     def close(self) -> None:

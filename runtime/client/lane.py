@@ -135,6 +135,9 @@ class Lane:
                 count = _count_frames(message)
                 if message[1] != number:  # of a call that was given up
                     discard(frames[at : at + count])
+                elif message[0] == m.MOVED:
+                    self._fence(socket, target)
+                    raise NotStarted
                 elif message[0] == m.ITEMS:
                     del self._sockets[host]
                     lost_how = partial(self._lost, host, generation, target, method)
@@ -144,6 +147,11 @@ class Lane:
                 else:
                     return _value(message, frames[at:])
                 at += count
+
+    def _fence(self, socket: zmq.Socket[bytes], target: Target) -> None:
+        """Tell a host that has refused a call for its slot's sake that no other is on the way."""
+        self._number += 1
+        socket.send(encode([(m.FENCE, self._number, slot_of(target[1], self._roster.slots))]))
 
     def _end(
         self, host: int, generation: int, target: Target, method: str

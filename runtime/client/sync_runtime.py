@@ -212,8 +212,11 @@ class Calls:
 
     def cancelled(self, waiter: Waiter) -> None:
         """Tell the host that nobody waits for a call."""
-        if waiter.link is not None:
-            self._loop.call_soon_threadsafe(waiter.link.cancelled, waiter.call)
+        self._loop.call_soon_threadsafe(self._cancelled, waiter)
+
+    def _cancelled(self, waiter: Waiter) -> None:
+        if waiter.link is not None:  # the present one: it may have been sent on
+            waiter.link.cancelled(waiter.call)
 
     def blocking(self, items: RemoteItems) -> Iterator[Any]:
         """Iterate over items that arrive in the loop's thread."""
@@ -445,6 +448,15 @@ class Runtime:
         the script does not load.
         """
         self._calls.wait(self._connection.reload())
+
+    def move_slot(self, slot: int, host: int) -> None:
+        """Have a host own a slot, with all its objects, while calls go on; `status` tells who has what.
+
+        Calls wait for as long as that takes, mostly some milliseconds; memory of objects is gone
+        there as after an eviction, WebSockets stay connected. Raises RoostError, and leaves
+        everything as it is, when an event goes on for longer than a second; ValueError.
+        """
+        self._calls.wait(self._connection.move_slot(slot, host))
 
     def close(self) -> None:
         """Let what is under way end, stop the instance, free everything. Again: does nothing.

@@ -15,6 +15,7 @@ import asyncio
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from websockets.frames import Frame, Opcode
@@ -64,6 +65,7 @@ class Owner:
 
     target: Target | None
     link: Link
+    """To the host that accepted them. Those that outlive it are heard by whoever has the object."""
     lasting: bool
     """Whether the sockets outlive the host."""
     sockets: dict[int, Socket] = field(default_factory=dict)
@@ -149,13 +151,18 @@ class Delivery:
 class Attachment:
     """Waits for a host's word that a pair is connected."""
 
-    __slots__ = ("_socket", "call", "link", "message")
+    __slots__ = ("_sockets", "call", "link", "message", "package", "pair", "socket")
     call: int
     link: Any
     message: Message
 
-    def __init__(self, socket: Socket) -> None:
-        self._socket = socket
+    def __init__(
+        self, sockets: Sockets, socket: Socket, pair: int, package: Package | None
+    ) -> None:
+        self._sockets = sockets
+        self.socket = socket
+        self.pair = pair
+        self.package = package
 
     def done(self) -> bool:
         """Nobody gives up waiting."""
@@ -163,8 +170,12 @@ class Attachment:
 
     def set_result(self, known: object, /) -> None:
         """Take whether the host knows the pair."""
-        if not known and not self._socket.owner.lasting:
-            self._socket.shut(*RESTARTED)
+        if known:
+            return
+        if self.socket.owner.lasting:
+            self._sockets.attach_again(self)
+        else:
+            self.socket.shut(*RESTARTED)
 
     def set_exception(self, _error: BaseException, /) -> None:
         """The host is gone, and the pair with it."""
@@ -224,21 +235,33 @@ class Sockets:
             self._census.add(target[1], 1)
             _set_auto(owner, auto)
         owner.sockets[socket.number] = self._sockets[socket.number] = socket
-        waiter = Attachment(socket)
-        number = owner.link.number(waiter)
-        message = (m.ATTACH, number, target, "upgrade", pair, socket.number, package)
-        owner.link.post_call(waiter, message)
+        self._attach(Attachment(self, socket, pair, package), self._caller.links[host])
         self._connected += 1
         exchange.upgraded()
         exchange.connection.hand_over(head, socket)
+
+    def _attach(self, waiter: Attachment, link: Link) -> None:
+        """Tell a host which socket a pair is."""
+        socket, number = waiter.socket, link.number(waiter)
+        target, pair, package = socket.owner.target, waiter.pair, waiter.package
+        link.post_call(waiter, (m.ATTACH, number, target, "upgrade", pair, socket.number, package))
+
+    def attach_again(self, waiter: Attachment) -> None:
+        """Tell the host that has the object now of a socket whose pair ended with another host's activation."""
+        link = self._link(waiter.socket.owner)
+        if link.host != waiter.link.host:
+            self._attach(waiter, link)
+
+    def _link(self, owner: Owner) -> Link:
+        """Return the link to whoever hears the sockets of an owner."""
+        return self._caller.link_of(owner.target) if owner.lasting else owner.link
 
     def _owner(self, host: int, target: Target | None, *, lasting: bool) -> Owner:
         raw = None if target is None else target[1]
         key = raw if lasting else (host, raw)
         owner = self._owners.get(key)
         if owner is None:
-            link = self._caller.link_of(target) if lasting else self._caller.links[host]
-            owner = self._owners[key] = Owner(target, link, lasting)
+            owner = self._owners[key] = Owner(target, self._caller.links[host], lasting)
         return owner
 
     # --- from clients ----------------------------------------------------------------------------
@@ -280,7 +303,7 @@ class Sockets:
 
     def _post(self, owner: Owner, delivery: Delivery) -> None:
         owner.under_way += 1
-        link = owner.link
+        link = self._link(owner)
         number = link.number(delivery)
         message = (
             m.SAID,
@@ -328,7 +351,9 @@ class Sockets:
                 if socket is not None:
                     socket.send(frames[socket.window])
         elif kind == m.ASK:
-            self._tell_all(link, message[1])
+            raw = message[1]
+            # What the host that had the object before it has said of the sockets comes first.
+            self._caller.when_settled(raw, partial(self._tell_all, link, raw))
         elif kind == m.AUTO:
             owner = self._owners.get(message[1])
             if owner is not None:
@@ -384,7 +409,7 @@ class Sockets:
             numbers, owner.news = owner.news, set()
             found = [owner.sockets[number] for number in numbers if number in owner.sockets]
             news = [(socket.number, socket.stamp, socket.dropped) for socket in found]
-            owner.link.post((m.NEWS, raw, news))
+            self._link(owner).post((m.NEWS, raw, news))
 
     def _look(self, turn: int = 0) -> None:
         """Ping a portion of the sockets, and cut those that said nothing since their last ping."""

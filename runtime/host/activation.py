@@ -329,9 +329,10 @@ class Activation:
         timeout: float | None = None,
     ) -> Reply:
         """Call another object (or this one) in this object's name, behind its output gate."""
+        caller = self.host.caller
         if self.output.open:
-            return self.host.caller.call(target, method, args, kwargs, timeout)
-        outgoing = Outgoing(*self.host.caller.prepare(target, method, args, kwargs, timeout))
+            return caller.call(target, method, args, kwargs, timeout)
+        outgoing = Outgoing(caller, *caller.prepare(target, method, args, kwargs, timeout))
         self.say(outgoing)
         return outgoing.reply
 
@@ -339,8 +340,9 @@ class Activation:
 
     def fetch(self, target: Target | None, request: Request) -> Reply:
         """Send a request to another object in this object's name, behind its output gate."""
-        reply, message = self.host.caller.prepare_fetch(target, request)
-        self.say(Outgoing(reply, message, ()))
+        caller = self.host.caller
+        reply, message = caller.prepare_fetch(target, request)
+        self.say(Outgoing(caller, reply, message, ()))
         return reply
 
     def way_to(self, _target: Target) -> Self:

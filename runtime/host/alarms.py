@@ -96,9 +96,9 @@ class Alarms:
                 self._arm(alarm.due)
 
     def _heap(self, slot: int) -> AlarmHeap | None:
-        """Return the alarms of a slot; None while its file cannot be opened."""
+        """Return the alarms of a slot; None while its file cannot be opened, or is another host's."""
         heap = self._heaps.get(slot)
-        if heap is None:
+        if heap is None and self._slots.owns(slot):
             try:
                 file = self._slots.open(slot)
             except StorageError as error:  # the host before this one may still have it
@@ -106,6 +106,14 @@ class Alarms:
                 return None
             heap = self._heaps[slot] = AlarmHeap(file.next_alarms)
         return heap
+
+    def drop(self, slot: int) -> None:
+        """Ring no more of a slot's alarms."""
+        self._heaps.pop(slot, None)
+
+    def rings(self, slot: int) -> bool:
+        """Whether an alarm of a slot is ringing."""
+        return any(ringing.slot == slot for ringing in self._calls.values())
 
     # --- ringing ---------------------------------------------------------------------------------
 
@@ -179,7 +187,9 @@ class Alarms:
                 _log.error("the alarm of %s: %s", ringing.object_id.hex(), failure)
             if ringing.object_id in self._missed:
                 self._missed.discard(ringing.object_id)
-                self._heaps[ringing.slot].set(ringing.object_id, self._now(), anyway=True)
+                heap = self._heaps.get(ringing.slot)
+                if heap is not None:
+                    heap.set(ringing.object_id, self._now(), anyway=True)
         if batch:
             self._host.loop.call_soon(self.wake)
 

@@ -2,7 +2,7 @@
 
 A call of an object that is not there activates it. One that has had nothing to do for `idle_s`
 seconds is evicted within as many again, which costs nothing but memory's return: its state is in
-storage. Evictions are looked for in the order of activation, each activation once per `idle_s`, never
+storage. Those of a slot that is given away stand aside: no call finds them there. Evictions are looked for in the order of activation, each activation once per `idle_s`, never
 by a scan of all.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 from collections import deque
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from runtime.host.activation import Activation
@@ -25,7 +26,17 @@ if TYPE_CHECKING:
 class Catalog:
     """See the module's text. `now` is a coarse clock in seconds, advanced by `tick`."""
 
-    __slots__ = ("_evicted", "_host", "_idle", "_idle_s", "live", "now")
+    __slots__ = (
+        "_evicted",
+        "_host",
+        "_idle",
+        "_idle_s",
+        "_kind",
+        "_leaving",
+        "aside",
+        "live",
+        "now",
+    )
 
     def __init__(self, host: Host, idle_s: float) -> None:
         self._host = host
@@ -33,17 +44,25 @@ class Catalog:
         self.now = 0.0
         self._evicted = 0  # since memory was given back
         self.live: dict[bytes, Activation] = {}
+        self.aside: dict[bytes, Activation] = {}
+        """Those of the slot that is being given away."""
+        self._leaving = -1  # that slot
+        self._kind: type[Activation] = Activation  # of what kind those are
         self._idle: deque[tuple[float, Activation]] = deque()
 
     def __len__(self) -> int:
-        return len(self.live)
+        return len(self.live) + len(self.aside)
 
     def __iter__(self) -> Iterator[Activation]:
-        return iter(self.live.values())
+        return chain(self.live.values(), self.aside.values())
+
+    def find(self, raw: bytes) -> Activation | None:
+        """Return the activation of an id, if it is in memory."""
+        return self.live.get(raw) or self.aside.get(raw)
 
     def get(self, raw: bytes) -> Activation | None:
-        """Return the activation of an id, if it is live."""
-        activation = self.live.get(raw)
+        """Return the activation of an id, if it is in memory, as one that is used."""
+        activation = self.find(raw)
         if activation is not None:
             activation.touched = self.now
         return activation
@@ -51,17 +70,40 @@ class Catalog:
     def activate(self, target: Target) -> Activation:
         """Make the activation of an object. Its instance is made by its first event."""
         class_name, raw, name = target
-        activation = Activation(self._host, class_name, ObjectId(raw, name))
+        leaving = self._leaving >= 0 and self._host.slot_of(raw) == self._leaving
+        kind = self._kind if leaving else Activation
+        activation = kind(self._host, class_name, ObjectId(raw, name))
         activation.touched = self.now
-        self.live[raw] = activation
+        (self.aside if leaving else self.live)[raw] = activation
         self._idle.append((self.now + self._idle_s, activation))
         self._host.sockets.waking(activation)
         return activation
 
     def drop(self, activation: Activation) -> None:
         """Forget an activation."""
-        if self.live.get(activation.id.raw) is activation:
-            del self.live[activation.id.raw]
+        for place in (self.live, self.aside):
+            if place.get(activation.id.raw) is activation:
+                del place[activation.id.raw]
+
+    def set_aside(self, slot: int, kind: type[Activation]) -> None:
+        """Have the activations of a slot, and those that are yet made, be of a kind, and aside."""
+        self._leaving, self._kind = slot, kind
+        for raw in [raw for raw in self.live if self._host.slot_of(raw) == slot]:
+            activation = self.aside[raw] = self.live.pop(raw)
+            activation.__class__ = kind
+
+    def take_back(self) -> None:
+        """Take back what stands aside."""
+        for activation in self.aside.values():
+            activation.__class__ = Activation
+            self._idle.append((self.now + self._idle_s, activation))
+        self.live |= self.aside
+        self.forget_aside()
+
+    def forget_aside(self) -> None:
+        """Forget what stands aside: another host has it."""
+        self._leaving = -1
+        self.aside = {}
 
     def replace(self, reset: Activation) -> None:
         """Forget an activation that was reset; events that came since go to a new one.
@@ -81,7 +123,7 @@ class Catalog:
             if idle[0][0] > now:
                 break
             _, activation = idle.popleft()
-            if self.live.get(activation.id.raw) is not activation:
+            if self.find(activation.id.raw) is not activation:
                 continue
             if not activation.idle:
                 activation.touched = now

@@ -47,6 +47,7 @@ class Channel:
         "_flusher",
         "_frames",
         "_out",
+        "astray",
         "batches",
         "is_peer",
         "shelf",
@@ -61,6 +62,8 @@ class Channel:
         self.shelf = shelf
         """Where large buffers of results go."""
         self.batches: deque[tuple[Batch, Sequence[Frame], int, int]] = deque()
+        self.astray: set[int] = set()
+        """Slots of which calls were refused, up to the fence that says that no older one is on the way."""
         self.streams = Streams(self.post)
         self.under_way: dict[int, Callable[[], object]] = {}
         """For each call that waits, in its object's mailbox or in its code: how to cancel it."""

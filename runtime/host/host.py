@@ -24,6 +24,7 @@ from runtime.host.catalog import Catalog
 from runtime.host.channel import Channel, LocalExit, RouterExit
 from runtime.host.commits import Commits
 from runtime.host.entrypoint import Entrypoint
+from runtime.host.handover import Handover
 from runtime.host.runs import Functions, RunCall
 from runtime.host.slots import Slots
 from runtime.host.sockets import HostSockets
@@ -130,8 +131,10 @@ class Host:
         local_exit = LocalExit()
         self.local = Channel(self, local_exit, is_peer=True)
         self._own_link = local_exit.link = caller.carry(self)
+        self.handover = Handover(self, self._slots, roster, self._own_link)
         self._settle_until = 0
         self._settling = 0
+        self._changes = roster.changes
 
     # --- messages in -----------------------------------------------------------------------------
 
@@ -148,6 +151,8 @@ class Host:
 
     def _work_within(self, batch: Batch, frames: Sequence[Frame]) -> None:
         """Run the calls for which an event waits that is being run."""
+        if self.local.astray:
+            batch, frames = self.handover.sift(self.local, batch, frames)
         at = 0
         for message in batch:
             count = message[5] if message[0] in m.PACKED else 0
@@ -273,6 +278,9 @@ class Host:
                 channel = ready[0]
                 batches = channel.batches
                 batch, frames, index, at = batches[0]
+                if channel.astray:
+                    batch, frames = self.handover.sift(channel, batch[index:], frames[at:])
+                    index = at = 0
                 for index in range(index, len(batch)):  # noqa: B020  known also after a failure
                     message = batch[index]
                     kind = message[0]
@@ -372,9 +380,13 @@ class Host:
         activation = catalog.live.get(target[1])
         if activation is not None:
             activation.touched = catalog.now
+        elif self.handover.refuses(channel, call, target[1]):
+            if incoming is not None:
+                incoming.close()
+            return
         else:
             try:
-                activation = self._activate(target)
+                activation = catalog.find(target[1]) or self._activate(target)
             except Exception as error:  # its storage cannot be opened
                 if incoming is not None:
                     incoming.close()
@@ -385,6 +397,9 @@ class Host:
     def deliver_again(self, target: Target, mail: Mail) -> None:
         """Take an event that has waited for an activation which ended without it."""
         (channel, call, incoming), method, args, kwargs = mail
+        if self.handover.leaving == self.slot_of(target[1]):  # it waits no longer than the others
+            (self.catalog.find(target[1]) or self._activate(target)).deliver(*mail)
+            return
         self.calls -= 1  # it was counted when it came
         self.deliver(channel, call, target, method, args, kwargs, incoming)
 
@@ -397,6 +412,8 @@ class Host:
         _, call, target, method, data, _ = message
         if self.closed or (self.leaving and not channel.is_peer):
             channel.post((m.REFUSED, call))  # unread: its large buffers are for the next host
+            return
+        if frames and self._is_astray(channel, call, target):
             return
         try:
             values = unpack(data, frames)
@@ -418,6 +435,8 @@ class Host:
             if self.closed or (self.leaving and not channel.is_peer):
                 channel.post((m.REFUSED, call))
                 return
+            if isinstance(body, int) and self._is_astray(channel, call, target):
+                return
             inflow = channel.streams.receive(body) if isinstance(body, int) else None
             request = request_from_parts(method, url, headers, inflow or body)
             self.deliver(channel, call, target, "fetch", (request,), None, Incoming(inflow))
@@ -427,6 +446,8 @@ class Host:
             self._list_objects(channel, message)
         elif kind == m.TEND:
             self.tending.handle(channel, message)
+        elif kind == m.FENCE:
+            self.handover.fence(channel, *message[1:])
         elif kind == m.CANCEL:
             cancel = channel.under_way.get(message[1])
             if cancel is not None:
@@ -438,10 +459,21 @@ class Host:
         elif kind != m.HELLO:
             channel.streams.handle(message)
 
+    def _is_astray(self, channel: Channel, call: int, target: Target | None) -> bool:
+        """Whether a call was refused, unread, because its object's slot is not this host's."""
+        return (
+            target is not None
+            and target[1] not in self.catalog.live
+            and self.handover.refuses(channel, call, target[1])
+        )
+
     def _list_objects(self, channel: Channel, message: Message) -> None:
         _, call, slot, limit, class_name = message
         if self.closed or (self.leaving and not channel.is_peer):
             channel.post((m.REFUSED, call))
+            return
+        if not self._slots.owns(slot):
+            self.handover.refuse(channel, call, slot)
             return
         try:
             records = list(islice(self._slots.objects(slot, class_name), limit))
@@ -478,6 +510,20 @@ class Host:
                     channel.streams.lost(RuntimeClosed(str(gone)))
         if sent:
             self.on_sent()
+
+    # --- where objects are ---------------------------------------------------------------------------
+
+    def slot_of(self, raw: bytes) -> int:
+        """Return the slot of an object."""
+        return self._slots.slot(raw)
+
+    def look(self) -> None:
+        """Follow the roster: new peers, and slots that are new here."""
+        changes = self._roster.changes
+        self.caller.look()
+        if changes != self._changes:
+            self._changes = changes
+            self.alarms.tick()
 
     # --- what activations need -------------------------------------------------------------------
 
@@ -517,6 +563,11 @@ class Host:
         self.caller.shelf.trim()
         self._tell(time.monotonic_ns())
         self.alarms.tick()
+
+    def leave(self) -> None:
+        """Take no new calls but those of peers."""
+        self.handover.give_up("its host is leaving")
+        self.leaving = True
 
     @property
     def idle(self) -> bool:

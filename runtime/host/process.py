@@ -17,6 +17,7 @@ import secrets
 import signal
 import sys
 import traceback
+from functools import partial
 from typing import TYPE_CHECKING
 
 import uvloop
@@ -119,17 +120,15 @@ async def _main(
                 if packet is None:
                     os._exit(1)  # the supervisor is dead
                 verb, text = packet
-                if verb == "look":
-                    caller.look()
-                elif verb == "gone":
-                    host.gone(text.encode())
-                elif verb == "leave":
+                if verb == "leave":
                     _close_outgoing()
                     bindings.end_watches()
-                    host.leaving = True
+                    host.leave()
                     _tell_idle(host, connection, loop, was=None)
                 elif verb == "stop" and not stopped.done():
                     stopped.set_result(None)
+                else:
+                    _hear(host, connection, verb, text)
 
     def tick() -> None:
         host.tick()
@@ -152,6 +151,18 @@ async def _main(
     router.close(linger=2000)
     context.term()
     return 0
+
+
+def _hear(host: Host, connection: socket.socket, verb: str, text: str) -> None:
+    """Take what the supervisor says of others, and of slots."""
+    if verb == "look":
+        host.look()
+    elif verb == "gone":
+        host.gone(text.encode())
+    elif verb == "give":
+        host.handover.give(int(text), partial(control.say, connection))
+    elif verb == "moved":
+        host.handover.moved(int(text))
 
 
 def _tell_idle(

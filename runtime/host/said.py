@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from runtime.host.channel import Channel
+    from runtime.wire.caller import Caller
     from runtime.wire.codec import Frame
     from runtime.wire.link import Reply
     from runtime.wire.messages import Message
@@ -58,13 +59,14 @@ class Answer(NamedTuple):
 class Outgoing(NamedTuple):
     """A call to another object, behind the output gate."""
 
+    caller: Caller
     reply: Reply
     message: Message
     frames: Sequence[Frame]
 
     def leave(self) -> None:
         """Send the call."""
-        self.reply.link.post_call(self.reply, self.message, self.frames)
+        self.caller.post_prepared(self.reply, self.message, self.frames)
 
     def fail(self, error: BaseException) -> None:
         """Fail the call, unsent."""

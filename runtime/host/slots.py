@@ -32,6 +32,8 @@ class Slots:
         self._durability = config.durability
         self._sqlite_classes = config.sqlite_classes
         self._files: dict[int, SlotFile] = {}
+        self.leaving: set[int] = set()
+        """Slots that the table still gives to this host, which has given them away, or is about to."""
         self.files = ObjectFiles(data / "objects", config.durability, config.limits)
 
     def open(self, slot: int) -> SlotFile:
@@ -48,8 +50,8 @@ class Slots:
         return slot_of(raw, self._roster.slots)
 
     def owns(self, slot: int) -> bool:
-        """Whether this host owns a slot."""
-        return self._roster.owners[slot] == self._host
+        """Whether this host owns a slot, so that it may begin events of its objects."""
+        return self._roster.owners[slot] == self._host and slot not in self.leaving
 
     def has_file(self, slot: int) -> bool:
         """Whether a slot has a file."""
@@ -83,6 +85,13 @@ class Slots:
         """Yield the objects of a slot that have storage. Raises StorageError."""
         if self.has_file(slot):
             yield from self.open(slot).objects(class_name)
+
+    def release(self, slot: int) -> None:
+        """Close the files of a slot and its objects, which have nothing under way: it is given away."""
+        self.files.release(slot)
+        file = self._files.pop(slot, None)
+        if file is not None:
+            file.close()
 
     def close(self) -> None:
         """Close all files."""

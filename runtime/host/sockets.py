@@ -232,6 +232,10 @@ class HostSockets:
             if activation is not None and activation.sockets is not None:
                 activation.sockets.update(channel, message[2])
 
+    def listens(self, channel: Channel, number: int) -> bool:
+        """Whether a socket was accepted with `accept()`: it is heard here, whoever has the object's slot."""
+        return (channel, number) in self._listening
+
     def _said(self, channel: Channel, message: Message) -> None:
         _, call, target, handler, number, facts = message
         event = SocketEvent(channel, number, handler)

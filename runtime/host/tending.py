@@ -65,7 +65,7 @@ class Tending:
     def __init__(self, host: Host, slots: Slots) -> None:
         self._host = host
         self._slots = slots
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], int] = {}
 
     def handle(self, channel: Channel, message: Message) -> None:
         """Take a message."""
@@ -73,11 +73,19 @@ class Tending:
         if host.closed or (host.leaving and not channel.is_peer):
             channel.post((m.REFUSED, message[1]))
             return
+        slot = message[2]
+        if not self._slots.owns(slot):
+            host.handover.refuse(channel, message[1], slot)
+            return
         task = host.loop.create_task(self._answer(channel, *message[1:]))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = slot
+        task.add_done_callback(self._tasks.pop)
         channel.under_way[message[1]] = task.cancel
         host.waiting += 1
+
+    def uses(self, slot: int) -> bool:
+        """Whether something is being done to the objects of a slot."""
+        return slot in self._tasks.values()
 
     async def _answer(
         self, channel: Channel, call: int, slot: int, verb: str, arguments: Any

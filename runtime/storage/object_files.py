@@ -146,6 +146,14 @@ class ObjectFiles:
             self.remove(slot, raw)
             sync_directory(folder)
 
+    def release(self, slot: int) -> None:
+        """Close the files of a slot, and forget what is known of it: another process may have it next."""
+        for key in [key for key in self._open if key[0] == slot]:
+            self._open.pop(key).close()
+        for key in [key for key in self._closing if key[0] == slot]:
+            self._closing.pop(key).result()
+        self._folders.pop(slot, None)
+
     def close(self) -> None:
         """Close all files."""
         if self._closer is not None:

@@ -26,6 +26,7 @@ from runtime.host.process import WHERE, run_host
 from runtime.roster import End, Identity, Roster, State, endpoint
 from runtime.supervisor.children import Child, Stage, describe_exit, fork
 from runtime.supervisor.loop import Loop
+from runtime.supervisor.moves import Moves
 from runtime.supervisor.overruns import Overruns
 from runtime.supervisor.reload import Reload
 from runtime.supervisor.restarts import CRASHES, QUICK, Restarts
@@ -77,6 +78,7 @@ class Supervisor:
         self._reload = Reload(hosts, self._start_trial, self._host, self._leave)
         self._overruns = Overruns(worker.config.limits.cpu_ms)
         self._roster = Roster.create(directories.roster, hosts, directories.slots)
+        self._moves = Moves(self._roster, self._host, lambda: self._tell_all("look"))
         self._listener = control.listen(str(directories.control))
         self._children: dict[int, Child] = {}
         self._clients: dict[socket.socket, str] = {}
@@ -185,6 +187,10 @@ class Supervisor:
                 elif verb in {"idle", "busy"}:
                     child.idle = verb == "idle"
                     self._look_at_leaving()
+                elif verb == "gave":
+                    self._moves.gave(child, int(text))
+                elif verb == "kept":
+                    self._moves.kept(child, text)
                 elif verb == "reload":
                     self._ask_reload(child.connection)
 
@@ -237,6 +243,7 @@ class Supervisor:
         in_order = code == 0 and child.stage is Stage.STOPPING
         if child.kind == "host":
             self._overruns.forget(child)
+            self._moves.ended(child)
             self._strike_off(child, in_order=in_order)
         if child.name:
             self._gone(child.name)
@@ -434,6 +441,10 @@ class Supervisor:
                         control.say(connection, "welcome")
                 elif verb == "reload":
                     self._ask_reload(connection)
+                elif verb == "move":
+                    number, slot, host = text.split()
+                    said = partial(_say_moved, connection, number)
+                    self._moves.ask(int(slot), int(host), said)
                 elif verb == "finish":
                     self._stop()
 
@@ -458,6 +469,10 @@ class Supervisor:
             self._stop_at_once()
         else:
             self._loop.later(LOOK_SECONDS, partial(self._watch_parent, pid))
+
+
+def _say_moved(asker: socket.socket, number: str, why: str) -> None:
+    control.say(asker, "moved", f"{number} {why}")
 
 
 def only_one_thread() -> bool:

@@ -18,6 +18,7 @@ from runtime.wire.codec import SOCKET, decode, encode, parcel
 from runtime.wire.deadlines import Deadlines
 from runtime.wire.link import Link, Reply
 from runtime.wire.listener import readable
+from runtime.wire.parked import Placement, forward
 from workers.body import take_content
 from workers.errors import RuntimeClosed
 
@@ -156,7 +157,8 @@ class Caller:
         for link in self.links:
             link.make = self.make
             link.elsewhere = self._elsewhere
-        self._owners = [self.links[host] for host in roster.owners]
+        self.placement = Placement(roster, self.links, loop)
+        self._owners = self.placement.owners
         """The link to the owner of each slot."""
 
     def link_of(self, target: Target | None) -> Link:
@@ -183,7 +185,7 @@ class Caller:
         kwargs: dict[str, Any],
         timeout: float | None = None,
     ) -> tuple[Reply, Message, Sequence[Frame]]:
-        """Build a call from values as they are now; `reply.link.post_call` sends it.
+        """Build a call from values as they are now; `post_prepared` sends it.
 
         Raises TypeError when an argument cannot be sent.
         """
@@ -197,6 +199,17 @@ class Caller:
         if timeout is not None:
             self.deadlines.add(reply, timeout, target, method)
         return reply, (kind, number, target, method, first, second), frames
+
+    def post_prepared(self, reply: Reply, message: Message, frames: Sequence[Frame]) -> None:
+        """Send a call that was built a while ago, to where its object is by now."""
+        link, target = reply.link, message[2]
+        if target is not None:
+            slot = slot_of(target[1], len(self._owners))
+            owner = self._owners[slot]
+            if owner is not link and slot != self.placement.serving:
+                forward(reply, message, frames, link, owner)
+                return
+        link.post_call(reply, message, frames)
 
     def post(self, waiter: Waiter, target: Target | None, method: str, ready: Parcel) -> None:
         """Send a call whose arguments are packed already, for somebody else's waiter."""
@@ -344,6 +357,7 @@ class Caller:
             peer = link.leaving and self._own_host >= 0
             if dialer is None and (identity.state == State.UP or peer):
                 self._connect(link, identity.generation)
+        self.placement.look()
 
     def _has_ended(self, dialer: Dialer, *, in_order: bool) -> bool:
         """Whether everything has come that a host said which is gone.
@@ -370,6 +384,10 @@ class Caller:
         dialer.send([(m.HELLO, m.VERSION)], [])
         link.connected(generation, dialer)
 
+    def when_settled(self, raw: bytes, then: Callable[[], None]) -> None:
+        """Call a function when all that hosts which had an object before have said has come."""
+        self.placement.when_settled(slot_of(raw, len(self._owners)), then)
+
     def refuse(self, why: str) -> None:
         """Take no new calls; those that were made go on."""
         self._refusal = why
@@ -379,17 +397,19 @@ class Caller:
     def strand(self, why: str) -> None:
         """Fail the calls that no host has taken, and take no new ones: the hosts are leaving."""
         self.refuse(why)
-        for link in self.links:
+        for link in (*self.links, *self.placement.parked.values()):
             link.strand(why)
 
     def unanswered(self) -> list[Waiter]:
         """Return who waits for an answer."""
-        return [waiter for link in self.links for waiter in link.unanswered.values()]
+        links = (*self.links, *self.placement.parked.values())
+        return [waiter for link in links for waiter in link.unanswered.values()]
 
     def close(self, why: str = "the runtime was closed") -> None:
         """Fail what is unanswered and close all sockets."""
         self._closed = True
         self.refuse(why)
+        self.placement.close(why)
         for link in self.links:
             link.close(why)
         for dialer in self._dialers.values():

@@ -124,6 +124,7 @@ class Link:
         "leaving",
         "make",
         "on_end",
+        "on_moved",
         "on_sockets",
         "refuses",
         "streams",
@@ -146,6 +147,8 @@ class Link:
         self.streams = Streams(self.post)
         self.on_sockets: Callable[[Link, Message], None] = _no_sockets
         """Takes what the host says about WebSockets; set by a gateway."""
+        self.on_moved: Callable[[Link, int], None] = _no_move
+        """Takes a call that the host refused because the object's slot is not, or no more, its own."""
         self.on_end: Callable[[Link], None] = _no_end
         """Called when a generation of the host has ended, before its calls fail."""
         self.unanswered: dict[int, Waiter] = {}
@@ -294,6 +297,16 @@ class Link:
         self._carrier.send(out, frames)
 
     @property
+    def numbered(self) -> int:
+        """How many calls have their number."""
+        return self._numbers
+
+    @property
+    def gathered(self) -> Batch:
+        """What waits for the end of the tick."""
+        return self._out
+
+    @property
     def has_gathered(self) -> bool:
         """Whether something waits for the end of the tick."""
         return bool(self._out)
@@ -361,6 +374,8 @@ class Link:
     def _hear(self, kind: int, message: Message) -> None:
         if kind in m.SOCKETS:
             self.on_sockets(self, message)
+        elif kind == m.MOVED:
+            self.on_moved(self, message[1])
         else:
             self.streams.handle(message)
 
@@ -417,6 +432,10 @@ class Link:
             self._buffers.pop(call, None)
         else:
             self._held.append(message)
+
+    def take_back(self, call: int) -> tuple[Waiter, Message, Sequence[Frame]] | None:
+        """Take out a call that was not started, to send it elsewhere; None when it was cancelled."""
+        return self.unanswered.pop(call, None)
 
     def cancelled(self, call: int) -> None:
         """Forget a call that nobody waits for; its host is told, if it heard of it at all."""
@@ -501,6 +520,10 @@ class Link:
 
 def _no_end(_link: Link) -> None:
     """Nothing ends with a generation of the host."""
+
+
+def _no_move(_link: Link, _call: int) -> None:
+    """Drop it: nobody looks where slots are."""
 
 
 def _no_sockets(_link: Link, _message: Message) -> None:

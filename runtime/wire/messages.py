@@ -25,6 +25,8 @@ directory (0700) can connect at all, which is why both sides may unpickle.
 | ERROR | call, packed error | host | the call failed |
 | ITEMS | call, stream | host | the method is a generator; its items are the stream's |
 | REFUSED | call | host | not started, because the host is leaving: send it to the next one |
+| MOVED | call | host | not started, because the object's slot leaves the host, or has: see `parked` |
+| FENCE | call, slot | caller | answered when the host knows whose the slot is; it refuses no call after this for one before |
 | GOODBYE | | host | the last message of a connection |
 | PULL | stream, bytes | reader | the writer of the stream may send so many bytes more |
 | CHUNK | stream, bytes | writer | a piece of a body |
@@ -76,6 +78,8 @@ END = 13
 STOP = 14
 OBJECTS = 15
 WELCOME = 16
+MOVED = 17
+FENCE = 18
 RUN = 20
 ITEMS = 40
 LEAVE = 41
@@ -95,10 +99,10 @@ NEWS = 39
 SOCKETS = frozenset({ASK, SEND, SHUT, KEEP, AUTO})
 """What a host says to a gateway about its sockets."""
 
-CALLS = frozenset({CALL, CALL_PACKED, FETCH, OBJECTS, TEND, RUN, SAID, ATTACH})
+CALLS = frozenset({CALL, CALL_PACKED, FETCH, OBJECTS, TEND, RUN, SAID, ATTACH, FENCE})
 """What a host answers, once, by the number of the call."""
 
-OF_SLOTS = frozenset({OBJECTS, TEND})
+OF_SLOTS = frozenset({OBJECTS, TEND, FENCE})
 """Calls of a slot, and of no object."""
 
 PACKED = frozenset({CALL_PACKED, RUN})

@@ -159,6 +159,11 @@ class Outflow:
         """Whether its reader has asked for any of it."""
         return self._task is not None
 
+    @property
+    def offer(self) -> tuple[AsyncIterator[bytes], Context | None, bytes | None]:
+        """What it was made of."""
+        return self._source, self._context, self._object_id
+
     def grant(self, amount: int) -> None:
         """Take credit from the reader; the first of it starts the flow."""
         self._credit += amount
@@ -267,6 +272,11 @@ class Streams:
     def forget_outflow(self, number: int) -> None:
         """Drop a body that was sent, and whose source is closed."""
         self._outflows.pop(number, None)
+
+    def hand_over(self, number: int, other: Streams) -> int:
+        """Offer a body over another connection, of which nothing was read; returns its number there."""
+        outflow = self._outflows.pop(number, None)
+        return 0 if outflow is None else other.send(*outflow.offer)
 
     def fail(self, number: int, error: BaseException) -> None:
         """Break a body that this end was writing."""
