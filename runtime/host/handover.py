@@ -123,6 +123,12 @@ class Handover:
 
     def give(self, slot: int, say: Callable[[str, str], object]) -> None:
         """Give a slot away, and say `gave`, or `kept` and why."""
+        # Not before this host knows itself where it is: calls of the slot's objects to each other may
+        # still wait for its former owner, and their events for them.
+        placement = self._host.caller.placement
+        placement.when_settled(slot, lambda: self._begin(slot, say))
+
+    def _begin(self, slot: int, say: Callable[[str, str], object]) -> None:
         host = self._host
         if host.leaving or host.closed or self.leaving >= 0 or not self._slots.owns(slot):
             say("kept", f"{slot} host {host.number} cannot give it now")

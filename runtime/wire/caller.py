@@ -18,7 +18,7 @@ from runtime.wire.codec import SOCKET, decode, encode, parcel
 from runtime.wire.deadlines import Deadlines
 from runtime.wire.link import Link, Reply
 from runtime.wire.listener import readable
-from runtime.wire.parked import Placement, forward
+from runtime.wire.parked import Fence, Placement, forward
 from workers.body import take_content
 from workers.errors import RuntimeClosed
 
@@ -403,7 +403,8 @@ class Caller:
     def unanswered(self) -> list[Waiter]:
         """Return who waits for an answer."""
         links = (*self.links, *self.placement.parked.values())
-        return [waiter for link in links for waiter in link.unanswered.values()]
+        waiters = (waiter for link in links for waiter in link.unanswered.values())
+        return [waiter for waiter in waiters if type(waiter) is not Fence]
 
     def close(self, why: str = "the runtime was closed") -> None:
         """Fail what is unanswered and close all sockets."""

@@ -113,7 +113,7 @@ class Parked(Link):
 
     def fence(self, slot: int, then: Callable[[], None]) -> None:
         """Have a function called when the old owner has answered all calls that it got before."""
-        waiter = _Fence(then, self._loop)
+        waiter = Fence(then, self._loop)
         self._old.post_call(waiter, (m.FENCE, self._old.number(waiter), slot))
 
     def take(self, call: int, waiter: Waiter, message: Message, frames: Sequence[Frame]) -> None:
@@ -130,7 +130,7 @@ class Parked(Link):
                 forward(*entry, self, owner)
 
 
-class _Fence:
+class Fence:
     """Waits for the answer of a fence, or the end of the host that should give it."""
 
     __slots__ = ("_loop", "_then", "call", "link")
