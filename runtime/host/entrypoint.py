@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from runtime.host.activation import Ticket
     from runtime.host.host import Host
     from runtime.host.runs import RunCall
-    from runtime.wire.link import Link, Reply
+    from runtime.wire.link import Reply
     from runtime.wire.messages import Target
+    from runtime.wire.parked import Way
     from workers import Request
 
 
@@ -140,6 +141,6 @@ class Entrypoint:
         """Send a request to an object."""
         return self.host.caller.fetch(target, request)
 
-    def way_to(self, target: Target) -> Link:
-        """Return what makes the calls of an object: the link to its owner."""
+    def way_to(self, target: Target) -> Way:
+        """Return what makes the calls of an object: the way to its owner."""
         return self.host.caller.way_to(target)

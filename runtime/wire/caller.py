@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from runtime.wire.codec import Frame, Parcel
     from runtime.wire.link import Carrier, Waiter
     from runtime.wire.messages import Batch, Message, Target
+    from runtime.wire.parked import Way
     from runtime.wire.shelf import Shelf
     from workers import Request
     from workers.body import Content
@@ -167,7 +168,7 @@ class Caller:
             if len(self.links) == 1:
                 return self.links[0]
             return min(self.links, key=_load)
-        return self.way_to(target)
+        return self._owners[slot_of(target[1], len(self._owners))]
 
     def _elsewhere(self, waiter: Waiter, message: Message, frames: Sequence[Frame]) -> bool:
         """Send a stateless call to a host that is up, after another has refused it."""
@@ -238,9 +239,9 @@ class Caller:
 
     submit = call
 
-    def way_to(self, target: Target) -> Link:
-        """Return the link to an object's owner, which makes its calls with fewer steps."""
-        return self._owners[slot_of(target[1], len(self._owners))]
+    def way_to(self, target: Target) -> Way:
+        """Return the way to an object, which makes its calls with fewer steps."""
+        return self.placement.ways[slot_of(target[1], len(self._owners))]
 
     def make(
         self,
@@ -391,7 +392,7 @@ class Caller:
     def refuse(self, why: str) -> None:
         """Take no new calls; those that were made go on."""
         self._refusal = why
-        for link in self.links:
+        for link in (*self.links, *self.placement.parked.values()):
             link.refuses = True
 
     def strand(self, why: str) -> None:

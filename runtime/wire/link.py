@@ -435,7 +435,10 @@ class Link:
 
     def take_back(self, call: int) -> tuple[Waiter, Message, Sequence[Frame]] | None:
         """Take out a call that was not started, to send it elsewhere; None when it was cancelled."""
-        return self.unanswered.pop(call, None)
+        waiter = self.unanswered.pop(call, None)
+        if waiter is None:
+            return None
+        return waiter, waiter.message, self._buffers.pop(call, _NO_FRAMES)
 
     def cancelled(self, call: int) -> None:
         """Forget a call that nobody waits for; its host is told, if it heard of it at all."""

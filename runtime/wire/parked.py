@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from runtime.roster import Roster
     from runtime.wire.codec import Frame
-    from runtime.wire.link import Waiter
+    from runtime.wire.link import Reply, Waiter
     from runtime.wire.messages import Message
 
 _LAST = float("inf")
@@ -43,6 +43,8 @@ class Placement:
         self._closed = False
         self.owners: list[Link] = [links[host] for host in roster.owners]
         """Where the calls of each slot go."""
+        self.ways = [Way(link) for link in self.owners]
+        """The same for stubs to keep."""
         self.parked: dict[int, Parked] = {}
         """The slots that are on their way, as far as this process has met them."""
         self.serving = -1
@@ -78,7 +80,7 @@ class Placement:
         parked = self.parked.get(slot)
         if parked is None:
             parked = self.parked[slot] = Parked(self.owners[slot], self._loop)
-            self.owners[slot] = parked
+            self._lead(slot, parked)
             parked.fence(slot, lambda: self._settled(slot))
         return parked
 
@@ -86,16 +88,39 @@ class Placement:
         if self._closed:
             return
         parked = self.parked.pop(slot)
-        owner = self.owners[slot] = self._links[self._roster.owners[slot]]
+        owner = self._links[self._roster.owners[slot]]
+        self._lead(slot, owner)
         parked.release(owner)
         for then in parked.then:
             then()
+
+    def _lead(self, slot: int, link: Link) -> None:
+        self.owners[slot] = link
+        self.ways[slot].lead(link)
 
     def close(self, why: str) -> None:
         """Fail what is parked."""
         self._closed = True
         for parked in self.parked.values():
             parked.close(why)
+
+
+class Way:
+    """How to call the objects of a slot, wherever it is: what stubs keep.
+
+    It has the link's own methods, so that a call takes no step more.
+    """
+
+    __slots__ = ("call", "submit")
+    call: Callable[..., Reply]
+    submit: Callable[..., Reply]
+
+    def __init__(self, link: Link) -> None:
+        self.lead(link)
+
+    def lead(self, link: Link) -> None:
+        """Lead to another link from now on."""
+        self.call, self.submit = link.call, link.submit
 
 
 class Parked(Link):
@@ -105,6 +130,7 @@ class Parked(Link):
 
     def __init__(self, old: Link, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(old.host, loop)
+        self.make, self.refuses = old.make, old.refuses
         self._old = old
         self._refused: dict[int, int] = {}
         """The numbers that refused calls had, by those that they have here."""
@@ -133,9 +159,10 @@ class Parked(Link):
 class Fence:
     """Waits for the answer of a fence, or the end of the host that should give it."""
 
-    __slots__ = ("_loop", "_then", "call", "link")
+    __slots__ = ("_loop", "_then", "call", "link", "message")
     call: int
     link: Link
+    message: Message
 
     def __init__(self, then: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
         self._then = then

@@ -85,6 +85,8 @@ class Moving(RuleBasedStateMachine):
         self.loop = StepLoop()
         self.table = Table()
         self.links = [Link(host, self.loop) for host in range(2)]
+        for link in self.links:
+            link.make = None  # all calls are of the common kind
         self.placement = Placement(self.table, self.links, self.loop)
         self.ran = [[] for _ in range(SLOTS)]
         self.made = 0
@@ -102,10 +104,8 @@ class Moving(RuleBasedStateMachine):
     @rule(slot=slots)
     def call(self, slot):
         self.made += 1
-        reply = self.calls[self.made] = Reply(loop=self.loop)
-        link = self.placement.owners[slot]
-        number = link.number(reply)
-        link.post_call(reply, (m.CALL, number, TARGETS[slot], "add", (self.made,), None))
+        way = self.placement.ways[slot]
+        self.calls[self.made] = way.call(TARGETS[slot], "add", (self.made,), {})
 
     @rule()
     def tick(self):
