@@ -14,7 +14,7 @@ import pytest
 from runtime import AsyncRuntime, Runtime
 from runtime.ids import slot_of
 from tests.stepping import until
-from workers import DurableObject
+from workers import DurableObject, Response, WorkerEntrypoint
 from workers.errors import HostLost, RoostError, RuntimeClosed
 
 SLOTS, HOSTS = 16, 2
@@ -50,6 +50,10 @@ class Counter(DurableObject):
         assert sql.exec("SELECT count(*) FROM told").raw().__next__()[0] == number
         sql.exec("INSERT INTO told VALUES (?)", number)
         return number
+
+    async def fetch(self, request):
+        body = await request.bytes()
+        return Response(f"{len(body)} {await self.add(int(request.query['number']))}")
 
     async def pass_on(self, name, number):
         """Have another object count; this one waits for it."""
@@ -94,8 +98,14 @@ class Counter(DurableObject):
         self.going_on.set()
 
 
+class Front(WorkerEntrypoint):
+    async def fetch(self, request):
+        return await self.env.COUNTERS.getByName(request.query["name"]).fetch(request)
+
+
 def embedded(tmp_path, kind=AsyncRuntime):
     return kind(
+        entrypoint=Front,
         objects={"COUNTERS": Counter},
         data_dir=tmp_path,
         hosts=HOSTS,
@@ -255,6 +265,31 @@ async def test_bodies_large_arguments_and_items_go_along(tmp_path):
             assert await asyncio.gather(*(stub.size(*arrays) for _ in range(4))) == [2_200_000] * 4
             assert [item async for item in stub.items(50)] == list(range(50))
         await moving
+
+
+async def test_requests_and_their_bodies_reach_objects_that_move(tmp_path):
+    async def body():
+        for _ in range(20):
+            yield b"x" * 50_000
+
+    async with embedded(tmp_path) as rt:
+        moving = asyncio.create_task(move_all(rt, 3))
+
+        async def visit(name, straight):
+            number = 0
+            while not moving.done():
+                url = f"http://x/?name={name}&number={number}"
+                sent = body() if number % 2 else b"short"
+                if straight:
+                    stub = rt.env.COUNTERS.getByName(name)
+                    response = await stub.fetch(url, method="POST", body=sent)
+                else:
+                    response = await rt.fetch(url, method="POST", body=sent)
+                assert await response.text() == f"{1_000_000 if number % 2 else 5} {number}"
+                number += 1
+
+        await asyncio.gather(*(visit(f"v{n}", straight=n % 2 == 0) for n in range(12)))
+        assert await moving == 3 * SLOTS
 
 
 async def test_a_map_goes_on_over_moving_slots(tmp_path):

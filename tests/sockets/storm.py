@@ -28,11 +28,14 @@ from websockets.asyncio.client import connect
 
 from examples.demo.server import started
 from runtime import aconnect
+from runtime.ids import slot_of
 from runtime.supervisor.restarts import CRASHES, QUICK
 
 from .conftest import CONFIG
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from websockets.asyncio.client import ClientConnection
 
     from runtime import AsyncRuntime
@@ -140,6 +143,17 @@ async def strike(runtime: AsyncRuntime, quiet: Quiet, blows: int, pause: float) 
     return kills
 
 
+async def shift(runtime: AsyncRuntime, _quiet: Quiet, blows: int, pause: float) -> int:
+    """Move the room to and fro between hosts, while everybody talks; nobody is killed."""
+    raw = runtime.env.ROOMS.getByName("one").id.raw
+    roster = runtime.connection.roster
+    slot = slot_of(raw, roster.slots)
+    for _ in range(blows):
+        await asyncio.sleep(pause * random.random() * 2)
+        await runtime.move_slot(slot, (roster.owners[slot] + 1) % roster.hosts)
+    return 0
+
+
 async def _until(happened: Any) -> None:
     async with asyncio.timeout(60):
         while not happened():  # noqa: ASYNC110  (another process decides)
@@ -147,11 +161,18 @@ async def _until(happened: Any) -> None:
 
 
 async def storm(
-    folder: Path, *, clients: int, blows: int, pause: float, hosts: int
+    folder: Path,
+    *,
+    clients: int,
+    blows: int,
+    pause: float,
+    hosts: int,
+    strike: Callable[..., Coroutine[Any, Any, int]] = strike,
+    idle_s: float = 0,
 ) -> dict[str, int]:
     """Run it. Raises AssertionError when a promise is broken; returns what was counted."""
     shutil.copy(WORKER, folder / "worker.py")
-    config = CONFIG.format(idle_s=0, gateways=1, websockets="")
+    config = CONFIG.format(idle_s=idle_s, gateways=1, websockets="")
     (folder / "wrangler.toml").write_text(config)
     data = folder / "data"
     with started(folder, data, hosts) as server:

@@ -1,0 +1,83 @@
+"""Sockets stay connected when their object's slot moves to another host, and miss nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from runtime.ids import NamespaceKey, slot_of
+from workers.errors import RoostError
+
+from .conftest import Rooms, soon
+from .storm import shift, storm
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from runtime import AsyncRuntime
+
+
+async def move(runtime: AsyncRuntime, room: str) -> None:
+    """Move a room to the other host."""
+    roster = runtime.connection.roster
+    slot = slot_of(NamespaceKey("rooms-Room").from_name(room).raw, roster.slots)
+    await runtime.move_slot(slot, 1 - roster.owners[slot])
+
+
+async def test_no_message_is_lost_or_taken_twice_while_a_talking_room_moves(tmp_path: Path) -> None:
+    found = await storm(
+        tmp_path, clients=60, blows=25, pause=0.01, hosts=2, strike=shift, idle_s=10
+    )
+    assert found["acknowledged"] >= 120
+    assert found["asked again"] == 0
+
+
+async def test_a_room_finds_its_sockets_tags_and_attachments_at_its_new_host(rooms: Rooms) -> None:
+    async with (
+        rooms.runtime() as runtime,
+        rooms.open("moves?tags=a,b&name=one") as one,
+        rooms.open("moves?name=two") as two,
+    ):
+        before = await rooms.facts(one)
+        await one.send("auto ping pong")
+        assert await soon(one) == "set"
+        await one.send("attach new")
+        await move(runtime, "moves")
+        assert await soon(one) == "attached"
+        after = await rooms.facts(one)
+        assert after["pid"] != before["pid"]
+        assert (after["born"], after["heard"]) == (2, 1)
+        assert (after["tags"], after["attachment"]) == (["a", "b"], "new")
+        await two.send("ping")
+        assert await soon(two) == "pong"
+        await move(runtime, "moves")
+        await two.send("all hello")
+        assert [await soon(one), await soon(two)] == ["hello", "hello"]
+
+
+async def test_what_is_said_in_moves_comes_in_its_order(rooms: Rooms) -> None:
+    async with rooms.runtime() as runtime, rooms.open("order") as ws:
+        said = 0
+        for _ in range(20):
+            moving = asyncio.create_task(move(runtime, "order"))
+            while not moving.done():
+                await ws.send(f"echo {said}")
+                said += 1
+                await asyncio.sleep(0)
+            await moving
+        assert [await soon(ws) for _ in range(said)] == [str(n) for n in range(said)]
+
+
+async def test_a_socket_that_only_its_instance_can_hear_keeps_it_where_it_is(rooms: Rooms) -> None:
+    async with rooms.runtime() as runtime:
+        async with rooms.open("stays?api=standard") as ws:
+            with pytest.raises(RoostError, match="a connection to one, goes on"):
+                await move(runtime, "stays")
+            await ws.send("you")
+            assert await soon(ws) == "heard you"
+        while json.loads(await rooms.get("stays?call=left"))[1] is None:
+            pass  # until it has heard of the end
+        await move(runtime, "stays")
