@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import zlib
 from contextlib import suppress
+from errno import ENOSPC
 from pathlib import Path
 from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
-__all__ = ["NEW", "Change", "Commit", "History", "Segment"]
+__all__ = ["NEW", "Change", "Commit", "History", "Segment", "write_at"]
 
 NEW: Final = "-new"
 """What is added to the name of a history: the one that is about to take its place."""
@@ -111,12 +112,12 @@ class History:
             squeeze = zlib.compressobj(1)
             length = 0
             for piece in _pieces(events, squeeze):
-                os.pwrite(descriptor, piece, at + length)
+                write_at(descriptor, piece, at + length)
                 length += len(piece)
             whole = segment._replace(length=length)
             head = _HEAD.pack(_MAGIC, *whole)
-            os.pwrite(descriptor, head + _CHECK.pack(zlib.crc32(head)), at + length)
-            os.pwrite(descriptor, head, start)
+            write_at(descriptor, head + _CHECK.pack(zlib.crc32(head)), at + length)
+            write_at(descriptor, head, start)
             self._sync(descriptor)
             if not start:
                 self._sync_name()
@@ -211,6 +212,12 @@ class History:
             os.fsync(directory)
         finally:
             os.close(directory)
+
+
+def write_at(descriptor: int, data: bytes, at: int) -> None:
+    """Write all of data at a place of a file. Raises OSError, also when a disk that is full takes a part."""
+    if os.pwrite(descriptor, data, at) < len(data):
+        raise OSError(ENOSPC, "No space left on device")
 
 
 def _private(path: str, flags: int) -> int:

@@ -20,7 +20,8 @@ from weakref import WeakSet
 import apsw
 
 from runtime.storage.history import NEW
-from runtime.storage.past import HISTORY, RESTORING, Past, bookmark, place_of
+from runtime.storage.past import ALL, HISTORY, RESTORING, Past, and_ended, bookmark, ended, place_of
+from runtime.storage.rebuild import Place
 from runtime.storage.sql_guard import Guard
 from runtime.storage.wal_file import WalFile
 from workers.errors import StorageError
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
     from runtime.config import Limits
     from runtime.config.settings import Durability
-    from runtime.storage.rebuild import Place
     from runtime.storage.sql import Cursor
     from runtime.storage.sql_guard import Rows
     from runtime.storage.write_set import Change, Puts
@@ -81,6 +81,11 @@ _ERA: Final = 3
 """The fact that tells this file's history from others of the same object: bookmarks have it."""
 _RESTORES: Final = 4
 """The fact that lists the segments of the history that begin with a restore: numbers, as text."""
+_ENDED: Final = 5
+"""The fact that lists the eras that have ended with a backup, each with its last place: text."""
+_COPIED: Final = 0x436F7079
+"""The `application_id` of a copy that has a history, until its first opening: nothing of a page may change but
+the header, lest the history does not fit."""
 _DROP_FACT: Final = "DELETE FROM _cf_METADATA WHERE key = ?"
 
 _LEFT: Final = f"{HISTORY}{NEW}", RESTORING
@@ -162,10 +167,8 @@ class ObjectFile(WalFile):
             )
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             try:
-                if self._past.is_lost and connection.execute("PRAGMA user_version").get:
-                    # Before a history begins, lest a kill in between leaves one that takes older bookmarks.
-                    connection.execute(_DROP_FACT, (_RESTORES,)).fetchall()
-                    connection.execute(_SET_FACT, (_ERA, _new_era())).fetchall()
+                if connection.execute("PRAGMA user_version").get:
+                    self._begin_era(connection, self._past)
                 self._past.record()
             except OSError as cause:
                 raise StorageError(
@@ -177,6 +180,22 @@ class ObjectFile(WalFile):
         super()._bring_in(connection)
         if self._past is not None:
             self._past.brought_in()
+
+    def _begin_era(self, connection: apsw.Connection, past: Past) -> None:
+        """Begin a new era when the history is lost, or goes on beside that of the file it was copied from."""
+        if past.is_lost:
+            # Before a history begins, lest a kill in between leaves one that takes older bookmarks.
+            dropped: tuple[int, ...] = (_RESTORES, _ENDED)
+            kept: dict[int, str] = {}
+        elif connection.execute("PRAGMA application_id").get == _COPIED:
+            text, era = (connection.execute(_GET_FACT, (fact,)).get for fact in (_ENDED, _ERA))
+            dropped, kept = (), {_ENDED: and_ended(text or "", era or 0, Place(past.upcoming, 0))}
+        else:
+            return
+        connection.execute("BEGIN IMMEDIATE; PRAGMA application_id = 0").fetchall()
+        connection.executemany(_DROP_FACT, [(fact,) for fact in dropped])
+        connection.executemany(_SET_FACT, [*kept.items(), (_ERA, _new_era())])
+        connection.execute("COMMIT").fetchall()
 
     def _bring_in_log(self, mode: str) -> None:
         busy, _, _ = self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()[0]
@@ -417,10 +436,12 @@ class ObjectFile(WalFile):
                 _ALARM: self.alarm,
                 _ERA: self._era(),
                 _RESTORES: " ".join(map(str, restores)),
+                _ENDED: self._fact(_ENDED),
             }
 
             def amend(copy: apsw.Connection) -> None:
                 copy.execute(_DROP_FACT, (_ORDER,))
+                copy.execute("PRAGMA application_id = 0")  # a copy's history has it as `_COPIED`
                 copy.executemany(_SET_FACT, kept.items())
 
             past.go_back(self._place(past, raw, text), amend)
@@ -433,7 +454,8 @@ class ObjectFile(WalFile):
             raise self._unwritable(cause) from cause
 
     def _place(self, past: Past, raw: bytes, text: object) -> Place:
-        return past.settled(place_of(raw, self._era(), text), self._restores())
+        eras = {**ended(str(self._fact(_ENDED) or "")), self._era(): ALL}
+        return past.settled(place_of(raw, eras, text), self._restores())
 
     def _restores(self) -> list[int]:
         return [int(number) for number in str(self._fact(_RESTORES) or "").split()]
@@ -451,8 +473,12 @@ class ObjectFile(WalFile):
             _log.warning("a copy of object file %s gets no history: %s", self.path, error)
             return
         try:
+            with closing(apsw.Connection(str(target), flags=apsw.SQLITE_OPEN_READWRITE)) as copy:
+                copy.execute(
+                    f"PRAGMA synchronous = OFF; PRAGMA application_id = {_COPIED}"
+                ).fetchall()
             yield from self._past.copy_to(target)
-        except OSError as cause:
+        except (OSError, apsw.Error) as cause:
             raise StorageError(
                 f"the history of {self.KIND} {self.path} cannot be copied: {cause}"
             ) from cause

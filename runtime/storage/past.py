@@ -26,7 +26,7 @@ from runtime.storage.history import Commit, History, Segment
 from runtime.storage.rebuild import Place, put_together
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable, Mapping
 
 __all__ = ["HISTORY", "RESTORING", "Past", "Place"]
 
@@ -42,6 +42,9 @@ BUDGET_TIMES: Final = 4
 
 EVE: Final = 0xFFFFFFFF
 """Stands for a frame: the place is the one right before the next restore, which begins a later segment."""
+
+ALL: Final = Place(1 << 32, 0)
+"""A place after all that bookmarks can name."""
 
 _TEXT: Final = pattern(r"([0-9a-f]{8})-([0-9a-f]{8})-([0-9a-f]{8})-([0-9a-f]{32})").fullmatch
 
@@ -282,19 +285,36 @@ def bookmark(raw: bytes, era: int, place: Place) -> str:
     return f"{place.segment:08x}-{place.frame:08x}-{era:08x}-{_seal(raw, era, place)}"
 
 
-def place_of(raw: bytes, era: int, text: object) -> Place:
-    """Return the place of a bookmark. Raises TypeError and ValueError when it is none of this object."""
+def place_of(raw: bytes, eras: Mapping[int, Place], text: object) -> Place:
+    """Return the place of a bookmark. Raises TypeError and ValueError when it is none of this object.
+
+    `eras` has those of the object's file, each with the last place of it that is in the file's history.
+    """
     if not isinstance(text, str):
         raise TypeError(f"a bookmark is a str, not {type(text).__name__}")
     match = _TEXT(text)
     if match is None:
         raise ValueError(f"{text!r} is no bookmark")
-    place = Place(int(match[1], 16), int(match[2], 16))
-    if int(match[3], 16) != era or match[4] != _seal(raw, era, place):
+    place, era = Place(int(match[1], 16), int(match[2], 16)), int(match[3], 16)
+    end = eras.get(era)
+    if end is None or match[4] != _seal(raw, era, place):
         raise ValueError(
             "this bookmark is not of this object, or of a time before all of it was deleted"
         )
+    if place > end:
+        raise ValueError("this bookmark was given after the backup that this object comes from")
     return place
+
+
+def ended(text: str) -> dict[int, Place]:
+    """Return the eras that a text lists, each with its last place; see `and_ended`."""
+    rows = ([int(part, 16) for part in row.split("-")] for row in text.split())
+    return {era: Place(segment, frame) for segment, frame, era in rows}
+
+
+def and_ended(text: str, era: int, end: Place) -> str:
+    """Return a list of eras with one more, that has ended at a place."""
+    return f"{text} {end.segment:08x}-{end.frame:08x}-{era:08x}".strip()
 
 
 def _seal(raw: bytes, era: int, place: Place) -> str:

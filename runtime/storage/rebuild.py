@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from runtime.storage.history import Commit
+from runtime.storage.history import Commit, write_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +50,7 @@ def put_together(
     try:
         for at in range(0, main_bytes, _CHUNK_BYTES):
             size = min(_CHUNK_BYTES, main_bytes - at)
-            _write(descriptor, connection.read("main", 0, at, size)[1], at)
+            write_at(descriptor, connection.read("main", 0, at, size)[1], at)
         pages = main_bytes // page_bytes
         undo: dict[int, int] = {}
         for segment, start in history.segments():
@@ -67,7 +67,7 @@ def put_together(
         _undo(descriptor, undo, page_bytes)
         os.ftruncate(descriptor, pages * page_bytes)
         at, value = _VERSIONS
-        _write(descriptor, value, at)
+        write_at(descriptor, value, at)
     finally:
         os.close(descriptor)
 
@@ -95,12 +95,7 @@ def _undo(descriptor: int, undo: dict[int, int], page_bytes: int) -> None:
         now = os.pread(descriptor, page_bytes, at).ljust(page_bytes, b"\0")
         then = int.from_bytes(now, "big") ^ undo[page]
         try:
-            _write(descriptor, then.to_bytes(page_bytes, "big"), at)
+            write_at(descriptor, then.to_bytes(page_bytes, "big"), at)
         except OverflowError as error:
             raise ValueError(f"page {page} is larger in the history than in the file") from error
     undo.clear()
-
-
-def _write(descriptor: int, data: bytes, at: int) -> None:
-    if os.pwrite(descriptor, data, at) < len(data):
-        raise OSError(28, "No space left on device")  # a disk that is full may take a part

@@ -15,6 +15,7 @@ NAMESPACE = NamespaceKey("w-Room")
 LIMITS = Limits(value_bytes=1 << 20)
 TURNS = 6
 KINDS = ["open", "write", "sync", "truncate", "full", "fdatasync"]
+PWRITE = os.pwrite
 
 
 def run(awaitable):
@@ -46,6 +47,13 @@ class Disk(apsw.VFS):
         if self.meet("open"):
             raise apsw.CantOpenError
         return File(self, name, flags)
+
+    def pwrite(self, descriptor, data, at):
+        if self.meet("pwrite"):
+            raise OSError(28, "No space left on device")
+        if self.meet("short"):
+            data = data[: len(data) // 2]
+        return PWRITE(descriptor, data, at)
 
     def fdatasync(self, descriptor):
         if self.meet("fdatasync"):
@@ -195,8 +203,11 @@ def test_every_fault_of_a_scenario_leaves_what_was_acknowledged(disk, kind, for_
     assert number > 1
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_fault_while_an_object_goes_back_leaves_it_here_or_there(disk, kind, memory_path):
+@pytest.mark.parametrize("kind", [*KINDS, "pwrite", "short"])
+def test_every_fault_while_an_object_goes_back_leaves_it_here_or_there(
+    disk, kind, memory_path, monkeypatch
+):
+    monkeypatch.setattr(os, "pwrite", disk.pwrite)
     number, met = 0, True
     while met:
         number += 1
@@ -206,7 +217,7 @@ def test_every_fault_while_an_object_goes_back_leaves_it_here_or_there(disk, kin
         house.turn(1)
         then = run(house.sql.getCurrentBookmark())
         house.turn(2)
-        run(house.sql.onNextSessionRestoreBookmark(then))
+        undo = run(house.sql.onNextSessionRestoreBookmark(then))
         assert house.turn(3) == ["plain", "sql"]
         disk.plan(kind, number)
         try:
@@ -223,4 +234,10 @@ def test_every_fault_while_an_object_goes_back_leaves_it_here_or_there(disk, kin
         found = numbers(folder)["sql"]
         assert found == 5 if went_on else found in (1, 5), (kind, number)
         assert not list(folder.glob("objects/*/*-restoring"))
+        house = House(folder)
+        run(house.sql.onNextSessionRestoreBookmark(undo))
+        house.turn(6)
+        house.activate()
+        assert run(house.sql.get("n")) == 3
+        house.close()
     assert number > 1 or kind == "open"  # all files are open
