@@ -70,8 +70,8 @@ _PUT = (
     " expire_time = excluded.expire_time, tag = excluded.tag, size = excluded.size,"
     " mode = excluded.mode, filename = excluded.filename, value = excluded.value"
 )
-_PUT_ROW = "(?1, 1, ?, ?, ?, ?, ?, ?, ?)"
-_PUT_PLAIN_ROW = f"(?1, 1, ?, NULL, NULL, 0, {RAW}, NULL, ?)"
+_PUT_ROW = "(?, 1, ?, ?, ?, ?, ?, ?, ?)"
+_PUT_PLAIN_ROW = f"(?, 1, ?, NULL, NULL, 0, {RAW}, NULL, ?)"
 """Of a value with neither metadata, expiry nor file, as most are: a third less of SQLite's time."""
 _DELETE = "DELETE FROM Cache WHERE raw = 1 AND key IN ({})"
 _FILES_OF = (
@@ -157,11 +157,11 @@ class _Cache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
             if entry is None:
                 deleted.append(staged.key)
             elif staged.file is None and entry.expires is None and entry.metadata is None:
-                plain.append((staged.key, entry.value))
+                plain.append((now, staged.key, entry.value))
             else:
-                others.append(_row(staged, entry))
-        _in_chunks(sql, _PUT, _PUT_PLAIN_ROW, plain, now)
-        _in_chunks(sql, _PUT, _PUT_ROW, others, now)
+                others.append((now, *_row(staged, entry)))
+        _in_chunks(sql, _PUT, _PUT_PLAIN_ROW, plain)
+        _in_chunks(sql, _PUT, _PUT_ROW, others)
         _in_chunks(sql, _DELETE, "?", deleted)
         # Twice as many as are written, so that expired rows cannot become and stay more.
         expired = self._expire(now, max(_EXPIRED_AT_ONCE, 2 * len(writes)), left)
@@ -203,15 +203,11 @@ def _in_chunks(
     statement: str,
     row: str,
     values: Sequence[Any],
-    *first: object,
 ) -> list[Any]:
-    """Run a statement for all values, in chunks of few different sizes: each is compiled once.
-
-    What stands `first` among its parameters is the same for all rows.
-    """
+    """Run a statement for all values, in chunks of few different sizes: each is compiled once."""
     rows: list[Any] = []
     for chunk in _chunks(values):
-        given = chunk if row == "?" else [*first, *chain.from_iterable(chunk)]
+        given = chunk if row == "?" else [*chain.from_iterable(chunk)]
         rows += sql(_text(statement, row, len(chunk)), given).fetchall()
     return rows
 

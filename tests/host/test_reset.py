@@ -256,6 +256,7 @@ async def test_a_body_that_nobody_began_to_read_breaks_with_the_reset(opened, st
     response = await soon(call)
     await reset_error(aborting)
     assert str(await reset_error(response.bytes())) == "enough"
+    await settle()
     assert opened.host.local.streams.writing == 0
 
 
