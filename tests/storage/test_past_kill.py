@@ -97,13 +97,18 @@ class SqliteFile(apsw.VFSFile):
         super().xTruncate(size)
 
 
+def fdatasync(descriptor):
+    """Sync, and die of it: files are opened before the process is armed."""
+    os.fdatasync(descriptor)
+
+
 class House:
     """An object, opened as its host would, but without a host."""
 
     def __init__(self, folder, open_storage, commit, limits=LIMITS):
         self.open_storage, self.commit = open_storage, commit
         self.file = SlotFile(folder / "0.sqlite", durability="relaxed")
-        self.files = ObjectFiles(folder / "objects", "strict", limits, fdatasync=os.fdatasync)
+        self.files = ObjectFiles(folder / "objects", "strict", limits, fdatasync=fdatasync)
         self.begin_session()
 
     def begin_session(self):
