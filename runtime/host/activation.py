@@ -102,9 +102,11 @@ class Activation:
         self.scope: Context | None = None
         self.id = object_id
         self.class_name = class_name
-        self.gate = InputGate(host.loop.create_future)
+        self.gate = InputGate(host.new_future)
         self.output: OutputGate[Said | Result] = OutputGate()
-        self.flows: set[Flow] = set()
+        # Most objects never use most of these. An empty dict takes a third of an empty set's memory and
+        # is nothing to look at for the garbage collector; an empty deque takes 600 bytes.
+        self.flows: dict[Flow, None] = {}
         """Bodies and generators of ended events that were not yet read to their end."""
         self.reset_by: ObjectReset | None = None
         self.touched = 0.0
@@ -116,9 +118,9 @@ class Activation:
         self.instance: DurableObject | None = None
         self.sockets: ObjectSockets | None = None
         self._methods: dict[str, Method] = {}
-        self._mailbox: deque[Event] = deque()
+        self._mailbox: deque[Event] | None = None
         self._running: dict[Ticket, asyncio.Task[None]] = {}
-        self._kept: set[asyncio.Future[Any]] = set()
+        self._kept: dict[asyncio.Future[Any], None] = {}
 
     # --- events in -------------------------------------------------------------------------------
 
@@ -152,6 +154,8 @@ class Activation:
     def _keep(self, event: Event) -> None:
         """Put an event into the mailbox."""
         channel, call, _ = event.ticket
+        if self._mailbox is None:
+            self._mailbox = deque()
         if len(self._mailbox) >= self.host.limits.mailbox:
             self._turn_away(event.ticket)
             return
@@ -169,6 +173,7 @@ class Activation:
 
     def _cancel_mail(self, event: Event) -> None:
         channel, call, incoming = event.ticket
+        assert self._mailbox is not None
         self._mailbox.remove(event)
         del channel.under_way[call]
         self.host.waiting -= 1
@@ -227,7 +232,7 @@ class Activation:
 
     def take_mailbox(self) -> deque[Event]:
         """Empty the mailbox and return what was in it."""
-        mailbox, self._mailbox = self._mailbox, deque()
+        mailbox, self._mailbox = self._mailbox or deque(), None
         self.host.waiting -= len(mailbox)
         for event in mailbox:
             channel, call, _ = event.ticket

@@ -77,8 +77,8 @@ class DurableObjectContext(SocketContext):
     def __init__(self, activation: Activation) -> None:
         self._activation = activation
         self.storage = activation.storage
-        self._outermost = _Section(0)
-        self._sections: set[asyncio.Task[Any]] = set()
+        self._outermost: _Section | None = None
+        self._sections: dict[asyncio.Task[Any], None] = {}
 
     @property
     def id(self) -> ObjectId:
@@ -113,7 +113,7 @@ class DurableObjectContext(SocketContext):
             raise activation.reset_by
         around = _section.get()
         if around is None or not around.open:
-            around = self._outermost
+            around = self._outermost = self._outermost or _Section(0)
         if around.depth >= CRITICAL_DEPTH:
             raise RuntimeError("blockConcurrencyWhile() calls are nested too deeply.")
         activation.gate.lock()
@@ -122,7 +122,7 @@ class DurableObjectContext(SocketContext):
             self._run_section(around, around.last, callback, resets=resets)
         )
         around.last = task
-        self._sections.add(task)
+        self._sections[task] = None
         task.add_done_callback(partial(self._section_ended, resets))
         outcome = asyncio.shield(task)
         outcome.add_done_callback(_seen)  # used as a decorator, nobody awaits it
@@ -159,7 +159,7 @@ class DurableObjectContext(SocketContext):
             section.open = False
 
     def _section_ended(self, resets: bool, task: asyncio.Task[Any]) -> None:
-        self._sections.discard(task)
+        self._sections.pop(task, None)
         activation = self._activation
         activation.host.waiting -= 1
         error = None if task.cancelled() else task.exception()
@@ -228,17 +228,17 @@ def _seen(future: asyncio.Future[Any]) -> None:
 
 
 def keep(
-    host: Host, kept: set[asyncio.Future[Any]], awaitable: Awaitable[object], whose: str
+    host: Host, kept: dict[asyncio.Future[Any], None], awaitable: Awaitable[object], whose: str
 ) -> None:
     """Run something to its end beside the events; its error is logged with its owner's name."""
     if asyncio.iscoroutine(awaitable):
         awaitable = _guarded(awaitable)
     future = asyncio.ensure_future(awaitable, loop=host.loop)
-    kept.add(future)
+    kept[future] = None
     host.waiting += 1
 
     def ended(future: asyncio.Future[Any]) -> None:
-        kept.discard(future)
+        kept.pop(future, None)
         host.waiting -= 1
         error = None if future.cancelled() else future.exception()
         if error is not None and not isinstance(error, DurableObjectAbort):

@@ -43,11 +43,11 @@ class Entrypoint:
 
     def __init__(self, host: Host) -> None:
         self.host = host
-        self.flows: set[Flow] = set()
+        self.flows: dict[Flow, None] = {}
         self._callable: set[str] = set()  # methods that were found to be, once
-        self._kept: set[asyncio.Future[Any]] = set()
+        self._kept: dict[asyncio.Future[Any], None] = {}
         self._running: dict[Ticket, asyncio.Task[None]] = {}
-        self.gate = InputGate(host.loop.create_future)
+        self.gate = InputGate(host.new_future)
         self.env = Env(host.bindings, self)
         self.event = self
         self.scope: Context | None = None

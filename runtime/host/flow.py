@@ -38,7 +38,7 @@ class Flow:
     def start(self, channel: Channel) -> int:
         """Offer the flow to a caller; returns the number of its stream."""
         owner = self._owner
-        owner.flows.add(self)
+        owner.flows[self] = None
         self._channel = channel
         self._number = channel.streams.send(self, owner.host.context_of(owner.event), owner.raw_id)
         return self._number
@@ -67,6 +67,6 @@ class Flow:
             if close is not None:
                 await close()
         finally:
-            self._owner.flows.discard(self)
+            self._owner.flows.pop(self, None)
             if self._incoming is not None:
                 self._incoming.close()

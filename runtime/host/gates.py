@@ -34,7 +34,7 @@ class InputGate:
         self.locks = 0
         self._broken = False
         self._new_future = new_future
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: dict[asyncio.Future[None], None] = {}
 
     def lock(self) -> None:
         """Close the gate."""
@@ -55,7 +55,7 @@ class InputGate:
         self._wake()
 
     def _wake(self) -> None:
-        waiters, self._waiters = self._waiters, []
+        waiters, self._waiters = self._waiters, {}
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
@@ -63,7 +63,7 @@ class InputGate:
     def wait(self) -> asyncio.Future[None]:
         """Return a future of the gate's opening. Who wakes must look again: it may be locked."""
         waiter = self._new_future()
-        self._waiters.append(waiter)
+        self._waiters[waiter] = None
         return waiter
 
 

@@ -95,6 +95,7 @@ class Host:
     ) -> None:
         config = bindings.config
         self.loop = loop
+        self.new_future = loop.create_future  # one for all: each look at it makes an object
         self.number = number
         self.bindings = bindings
         self.caller = caller

@@ -77,7 +77,7 @@ class Ledger:
         self._jobs: dict[str, list[Record]] = {}
         self._numbers: dict[str, int] = {}
         self._notes: dict[tuple[str, ItemId], Note] = {}
-        self._under_way: set[tuple[str, ItemId]] = set()
+        self._under_way: dict[tuple[str, ItemId], None] = {}
         for key, data in storage.records():
             written, notes = pickle.loads(data)
             job = key[len(RECORDS) : -_NUMBER_BYTES].decode()
@@ -122,12 +122,12 @@ class Ledger:
     def start(self, job: str, items: Collection[ItemId]) -> None:
         """Take items as being applied, until `end`."""
         for item in items:
-            self._under_way.add((job, item))
+            self._under_way[job, item] = None
 
     def end(self, job: str, items: Collection[ItemId]) -> None:
         """Take note that items are not being applied any more."""
         for item in items:
-            self._under_way.discard((job, item))
+            self._under_way.pop((job, item), None)
 
     def note(self, record: Record | None, job: str, ids: tuple[ItemId, ...], value: Any) -> Record:
         """Remember a call with what it wrote in this turn, in the record of its run.

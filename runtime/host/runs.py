@@ -107,6 +107,7 @@ class _Items:
         run, ledger, values = self._run, self._ledger, self._values
         clock = time.monotonic_ns
         end = clock() + SLICE_NS
+        last = len(run.items) - 1
         for position, item in enumerate(run.items):
             ids: tuple[ItemId, ...] = ()
             if ledger is not None:
@@ -121,7 +122,7 @@ class _Items:
             except Exception as error:
                 if self._failed(error):
                     return
-            if clock() > end:
+            if position < last and clock() > end:
                 await asyncio.sleep(0)
                 end = clock() + SLICE_NS
 

@@ -151,7 +151,7 @@ class Store:
         self._incurred = _NO_DEBT  # by the change that is under way
         self._owed = _NO_DEBT
         self._freeing = False  # the change under way pays all but the room
-        self._waiting: list[asyncio.Future[None]] = []  # until everything written was taken
+        self._waiting: dict[asyncio.Future[None], None] = {}  # until everything written was taken
 
     # --- entries ---------------------------------------------------------------------------------
 
@@ -542,12 +542,12 @@ class Store:
         """Wait until everything written so far was taken."""
         while self._announced:
             future = asyncio.get_running_loop().create_future()
-            self._waiting.append(future)
+            self._waiting[future] = None
             await future
             self.check()
 
     def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting = self._waiting, {}
         for future in waiting:
             if not future.done():
                 future.set_result(None)
