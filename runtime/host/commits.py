@@ -1,7 +1,7 @@
-"""Group commit: one transaction a slot file and one disk sync for all objects of a tick.
+"""Group commit: one disk sync for all objects of a tick.
 
-The loop commits into the write-ahead log, which does not touch the disk; the sync thread then makes
-the log durable while the loop goes on, and only then do the output gates open. Writes that come
+The loop writes the journal, or commits into a file's write-ahead log, which does not touch the disk; the
+sync thread then makes that durable while the loop goes on, and only then do the output gates open. Writes that come
 meanwhile gather for the next round, so that the busier a host is, the more commits share a sync.
 Files are synced side by side, each by one thread. One round is under way at a time.
 
@@ -20,20 +20,21 @@ if TYPE_CHECKING:
     import asyncio
 
     from runtime.host.activation import Activation
-    from runtime.storage import Round
+    from runtime.storage import Journal, Round
 
 
 SYNCS = 8
 """Files that are synced at once. A disk takes several in little more than the time of one: here 0.2 ms
-a file one after the other, 0.07 ms eight at once. Each slot, and each object with SQL, has a file."""
+a file one after the other, 0.07 ms eight at once. Beside the journal these are the files of slots with
+more than puts and deletes, and of objects with SQL."""
 
 
 class Commits:
     """See the module's text. Belongs to its host's loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, journal: Journal) -> None:
         self._loop = loop
-        self._group = CommitGroup()
+        self._group = CommitGroup(journal)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="roost-sync")
         self._others = ThreadPoolExecutor(SYNCS - 1, thread_name_prefix="roost-sync")
         self._marked: dict[Activation, None] = {}

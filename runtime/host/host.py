@@ -102,7 +102,8 @@ class Host:
         self.script = script
         self.limits = config.limits
         self.stage = Stage(loop, self._settle)
-        self.commits = Commits(loop)
+        self._slots = Slots(data, roster, number, config)
+        self.commits = Commits(loop, self._slots.journal)
         self.sockets = HostSockets(self, caller.run)
         self.catalog = Catalog(self, config.limits.idle_s)
         self.entrypoint = Entrypoint(self)
@@ -114,7 +115,6 @@ class Host:
         self.on_sent: Callable[[], None] = lambda: None
         """Called after messages were sent; the listener looks again then."""
         self.functions = Functions(caller.run)
-        self._slots = Slots(data, roster, number, config)
         self.alarms = Alarms(self, self._slots)
         self.tending = Tending(self, self._slots)
         self._router = router
@@ -564,6 +564,7 @@ class Host:
         self.caller.shelf.trim()
         self._tell(time.monotonic_ns())
         self.alarms.tick()
+        self._slots.clear()
 
     def leave(self) -> None:
         """Take no new calls but those of peers."""

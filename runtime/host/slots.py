@@ -1,15 +1,18 @@
 """The slot files that this host owns, opened when an object of theirs is first asked for.
 
-Also the files that objects of a SQLite class have beside them, once they use SQL.
+Also the journal before them, and the files that objects of a SQLite class have beside them, once they
+use SQL.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from runtime.ids import slot_of
-from runtime.storage import ObjectFiles, ObjectStorage, SlotFile
-from runtime.storage.layout import slot_path
+from runtime.storage import Journal, ObjectFiles, ObjectStorage, SlotFile
+from runtime.storage.layout import clear_journals, journal_path, slot_path
+from workers.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,14 +23,18 @@ if TYPE_CHECKING:
     from runtime.roster import Roster
     from runtime.storage import ObjectRecord
 
+_log = logging.getLogger("roost.storage")
+
 
 class Slots:
     """Open files by slot."""
 
     def __init__(self, data: Path, roster: Roster, host: int, config: Config) -> None:
         self.data = data
+        self.journal = Journal(journal_path(data, host), durability=config.durability)
         self._roster = roster
         self._host = host
+        self._cleared = False
         self._limits = config.limits
         self._durability = config.durability
         self._sqlite_classes = config.sqlite_classes
@@ -42,7 +49,9 @@ class Slots:
         if file is None:
             path = slot_path(self.data, slot)
             path.parent.mkdir(mode=0o700, exist_ok=True)
-            file = self._files[slot] = SlotFile(path, durability=self._durability)
+            file = self._files[slot] = SlotFile(
+                path, durability=self._durability, journal=self.journal
+            )
         return file
 
     def slot(self, raw: bytes) -> int:
@@ -62,6 +71,15 @@ class Slots:
         for slot in range(self._roster.slots):
             if self.owns(slot) and self.has_file(slot):
                 yield slot
+
+    def clear(self) -> None:
+        """Remove the journals of this host's predecessors, once all its slots have what they have."""
+        if not self._cleared and all(slot in self._files for slot in self.owned()):
+            self._cleared = True
+            try:
+                clear_journals(self.data, self._host, self._files, but=self.journal.path)
+            except StorageError as error:
+                _log.warning("a journal stays until the next start: %s", error)
 
     def storage_for(self, activation: Activation) -> ObjectStorage:
         """Return the storage of an activation. Raises StorageError when its file cannot be used."""
@@ -99,3 +117,4 @@ class Slots:
             file.close()
         self._files.clear()
         self.files.close()
+        self.journal.close()

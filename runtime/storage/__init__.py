@@ -2,6 +2,7 @@
 
 from runtime.storage.alarm import Alarm, AlarmInfo, retry
 from runtime.storage.group import CommitGroup, Round
+from runtime.storage.journal import Journal
 from runtime.storage.object_files import ObjectFiles
 from runtime.storage.object_storage import ObjectStorage
 from runtime.storage.slot_file import DueAlarm, ObjectRecord, SlotFile
@@ -14,6 +15,7 @@ __all__ = [
     "Change",
     "CommitGroup",
     "DueAlarm",
+    "Journal",
     "ObjectFiles",
     "ObjectRecord",
     "ObjectStorage",

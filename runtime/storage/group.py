@@ -1,9 +1,11 @@
 """Group commit of one host: which objects commit together, and whose writes failed.
 
-A round takes the changes of all marked objects, commits them in one transaction a slot file and one
-in each object's own file, syncs each file once, and then tells every storage how it ended. A file
-that fails to commit or to sync fails the objects that had changes in it, and no others. An own file
-commits, and is synced, after the slot file: it must not have what the slot file lacks. No loop and no thread in here: the host
+A round takes the changes of all marked objects, appends puts and deletes to the journal, commits all
+others in one transaction a slot file and one in each object's own file, syncs each file once, and then
+tells every storage how it ended. A file that fails to commit or to sync fails the objects that had
+changes in it, and no others. An own file commits, and is synced, after the slot file: it must not have
+what the slot file lacks. In a round in which the journal starts anew all changes are committed in the
+slot files; it starts when these are synced. No loop and no thread in here: the host
 calls `start_round` and `end_round` on its loop and `Round.sync` on its sync threads.
 
 One round is under way at a time; marks gather for the next meanwhile.
@@ -14,58 +16,72 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from runtime.storage.write_set import Puts
 from workers.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from runtime.storage.journal import Journal, Rows
     from runtime.storage.object_file import ObjectFile
     from runtime.storage.slot_file import SlotFile
     from runtime.storage.store import Store
-    from runtime.storage.write_set import Change, Puts
+    from runtime.storage.write_set import Change
 
 __all__ = ["CommitGroup", "Round"]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Part:
     """What a round does to one file."""
 
-    file: SlotFile | ObjectFile
+    file: SlotFile | ObjectFile | Journal
     taken: list[tuple[Store, Change | Puts]] = field(default_factory=list)
     error: Exception | None = None
 
-    def commit(self) -> None:
+    def commit(self, file: SlotFile | ObjectFile) -> None:
         """Make the file's transaction."""
         try:
-            self.file.commit([change for _, change in self.taken])
+            file.commit([change for _, change in self.taken])
         except Exception as error:
             self.error = error
+
+    def append(self, journal: Journal, rows: dict[SlotFile, Rows]) -> None:
+        """Write the journal's record."""
+        try:
+            journal.append(rows)
+        except Exception as error:
+            self.error = error
+        else:
+            for file, its in rows.items():
+                file.take_in(its)
 
 
 class Round:
     """One group commit under way: its transactions are made, its files want their sync."""
 
-    __slots__ = ("_failures", "_homes", "_slots", "_taken")
+    __slots__ = ("_failures", "_homes", "_journal", "_slots", "_taken")
 
     def __init__(
         self,
         slots: list[_Part],
         homes: list[_Part],
+        journal: list[_Part],
         taken: list[tuple[Store, Change | Puts]],
         failures: dict[int, Exception],
     ) -> None:
-        self._slots = slots
+        self._slots = slots  # if the journal was appended to, it is one of them
         self._homes = homes
+        self._journal = journal  # if it starts
         self._taken = taken
         self._failures = failures  # of storages whose changes could not be taken, by their id()
 
     @property
     def _parts(self) -> list[_Part]:
-        return [*self._slots, *self._homes]
+        return [*self._slots, *self._homes, *self._journal]
 
     @property
-    def files(self) -> list[SlotFile | ObjectFile]:
+    def files(self) -> list[SlotFile | ObjectFile | Journal]:
         """The files that have commits of this round."""
         return [part.file for part in self._parts if part.error is None]
 
@@ -80,9 +96,9 @@ class Round:
         return any(file.needs_sync for file in self.files)
 
     @property
-    def stages(self) -> tuple[list[_Part], list[_Part]]:
+    def stages(self) -> tuple[list[_Part], ...]:
         """What `sync()` takes, one stage after the other; the parts of one in any order, or at once."""
-        return self._slots, self._homes
+        return self._slots, self._homes, self._journal
 
     def sync(self, parts: Iterable[_Part] | None = None) -> None:
         """Make the round durable, or some parts of it; failures are kept for `end_round`. Blocks.
@@ -92,6 +108,8 @@ class Round:
         for part in self._parts if parts is None else parts:
             if part.error is None:
                 try:
+                    if part in self._journal and any(its.error for its in self._slots):
+                        continue  # a file has not caught up, not durably
                     part.file.sync()
                 except Exception as error:
                     part.error = error
@@ -100,9 +118,11 @@ class Round:
 class CommitGroup:
     """See the module's text. Belongs to its host's loop."""
 
-    __slots__ = ("_marked", "_under_way")
+    __slots__ = ("_journal", "_marked", "_under_way")
 
-    def __init__(self) -> None:
+    def __init__(self, journal: Journal | None = None) -> None:
+        """`journal` is that of the slot files; without one, each round syncs all it has changed."""
+        self._journal = journal
         self._marked: dict[Store, None] = {}
         self._under_way: Round | None = None
 
@@ -120,39 +140,45 @@ class CommitGroup:
         if self._under_way is not None:
             raise RuntimeError("the round before has not ended")
         marked, self._marked = self._marked, {}
+        journal = self._journal
+        takes = None if journal is None or not journal.takes() else journal.id
         parts: dict[SlotFile, _Part] = {}
         homes: list[_Part] = []
+        late: list[tuple[Store, Change | Puts]] = []
+        rows: dict[SlotFile, Rows] = {}
         taken: list[tuple[Store, Change | Puts]] = []
         failures: dict[int, Exception] = {}
         for storage in marked:
-            if storage.has_failed:
-                failures[id(storage)] = storage.cause or StorageError(
-                    "the object was reset before its commit"
-                )
+            change = _take(storage, failures)
+            if change is None:
                 continue
-            try:
-                change = storage.take_changes()
-            except Exception as error:  # memory may run out, or an object's own disk
-                storage.failed()
-                failures[id(storage)] = error
+            entry = storage, change
+            taken.append(entry)
+            file = storage.file
+            if takes is not None and file.in_journal == takes and type(change) is Puts:
+                late.append(entry)
+                _add(rows, file, change)
                 continue
-            if change is not None:
-                entry = storage, change
-                taken.append(entry)
-                part = parts.get(storage.file)
-                if part is None:
-                    part = parts[storage.file] = _Part(storage.file)
-                part.taken.append(entry)
-                if change.home is not None:
-                    change.home.rounds += 1
-                    homes.append(_Part(change.home, [entry]))
-        for part in parts.values():
-            part.commit()
-        for part in homes:
-            part.error = parts[part.taken[0][0].file].error
-            if part.error is None:
-                part.commit()
-        self._under_way = Round([*parts.values()], homes, taken, failures)
+            part = parts.get(file)
+            if part is None:
+                part = parts[file] = _Part(file)
+            part.taken.append(entry)
+            if change.home is not None:
+                change.home.rounds += 1
+                homes.append(_Part(change.home, [entry]))
+        appends: list[_Part] = []
+        starts: list[_Part] = []
+        if journal is not None and late:
+            appends.append(_Part(journal, late))
+            appends[0].append(journal, rows)
+        if journal is not None and journal.starting and taken:
+            for file in journal.members:
+                parts.setdefault(file, _Part(file))
+            starts.append(_Part(journal))
+        _commit(parts, homes)
+        if any(part.error for part in parts.values()):
+            starts.clear()  # a file has not caught up: the next round tries again
+        self._under_way = Round([*appends, *parts.values()], homes, starts, taken, failures)
         return self._under_way
 
     def end_round(self, ended: Round, error: BaseException | None = None) -> dict[int, Exception]:
@@ -183,3 +209,37 @@ class CommitGroup:
             else:
                 storage.committed(change)
         return failures
+
+
+def _commit(parts: dict[SlotFile, _Part], homes: list[_Part]) -> None:
+    for file, part in parts.items():
+        part.commit(file)
+    for part in homes:
+        (storage, change), *_ = part.taken
+        part.error = parts[storage.file].error
+        if part.error is None and change.home is not None:
+            part.commit(change.home)
+
+
+def _add(rows: dict[SlotFile, Rows], file: SlotFile, change: Puts) -> None:
+    its = rows.get(file)
+    if its is None:
+        rows[file] = change.puts, change.deletes  # nobody else reads them any more
+    else:
+        its[0].extend(change.puts)
+        its[1].extend(change.deletes)
+
+
+def _take(storage: Store, failures: dict[int, Exception]) -> Change | Puts | None:
+    """Take what a storage has written; its failure, if it has failed, is entered."""
+    if storage.has_failed:
+        failures[id(storage)] = storage.cause or StorageError(
+            "the object was reset before its commit"
+        )
+        return None
+    try:
+        return storage.take_changes()
+    except Exception as error:  # memory may run out, or an object's own disk
+        storage.failed()
+        failures[id(storage)] = error
+        return None

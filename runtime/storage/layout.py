@@ -1,6 +1,7 @@
 """Where a data directory keeps the files of its objects, and which files belong to one object.
 
     slots/00007.sqlite          what the objects of slot 7 share
+    slots/0-5f3a9c21.journal    what host 0 has committed and these files may lack
     objects/00007/<id>.sqlite   an object's own file, beside it its log and its history
 
 `stored_objects` is for a directory that no host uses.
@@ -8,18 +9,23 @@
 
 from __future__ import annotations
 
+import secrets
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
+from runtime.storage.journal import forget, members_of
 from runtime.storage.slot_file import SlotFile
+from workers.errors import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
     from pathlib import Path
 
     from runtime.storage.slot_file import ObjectRecord
 
 __all__ = [
+    "clear_journals",
+    "journal_path",
     "own_file",
     "own_files",
     "slot_files",
@@ -28,6 +34,7 @@ __all__ = [
 ]
 
 _SUFFIX = ".sqlite"
+_JOURNAL = ".journal"
 
 
 def slot_path(data: Path, slot: int) -> Path:
@@ -39,6 +46,37 @@ def slot_files(data: Path) -> Iterator[tuple[int, Path]]:
     """Yield the slots that have a file, in order."""
     for path in sorted((data / "slots").glob(f"*{_SUFFIX}")):
         yield int(path.stem), path
+
+
+def journal_path(data: Path, host: int) -> Path:
+    """Return where a new journal of a host may be."""
+    return data / "slots" / f"{host}-{secrets.token_hex(4)}{_JOURNAL}"
+
+
+def clear_journals(
+    data: Path,
+    host: int | None = None,
+    opened: Container[int] | None = None,
+    but: Path | None = None,
+) -> None:
+    """Remove journals that were left by hosts that were killed, once their files have what they have.
+
+    Of all hosts, in a directory that no host uses; or those of one host before its own, `but`, if it has
+    `opened` all slots of them, which has brought in their rows. Raises StorageError.
+    """
+    for path in (data / "slots").glob(f"{'*' if host is None else host}-*{_JOURNAL}"):
+        if path == but:
+            continue
+        try:
+            slots = [int(label) for label in members_of(path)]
+            if opened is None:
+                for slot in slots:
+                    SlotFile(slot_path(data, slot)).close()
+            if opened is None or all(slot in opened for slot in slots):
+                path.unlink(missing_ok=True)
+        except OSError as cause:
+            raise StorageError(f"journal {path} cannot be read: {cause}") from cause
+    forget()
 
 
 def own_file(data: Path, slot: int, raw: bytes) -> Path:

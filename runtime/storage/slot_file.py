@@ -4,7 +4,8 @@ All objects of a slot commit in one transaction, and one disk sync serves them a
 use SQL have files of their own for their entries; their alarms and their place in the register are
 here all the same, so that one look tells which objects there are and which alarm is next.
 
-The file has one owner, the host (a lock file); wal_file tells how it is made durable.
+The file has one owner, the host (a lock file); wal_file tells how it is made durable. Puts and deletes
+may go to the host's journal before: what the file lacks is *ahead*, in memory, until it catches up.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -20,6 +21,7 @@ import apsw
 
 from runtime.ids import ObjectId
 from runtime.storage.alarm import Alarm
+from runtime.storage.journal import forget, rows_after
 from runtime.storage.wal_file import WalFile
 from runtime.storage.write_set import KEEP, Puts
 from workers.errors import StorageError
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any, Literal
 
+    from runtime.storage.journal import Journal, Rows
     from runtime.storage.write_set import Change
 
 __all__ = ["DueAlarm", "ObjectRecord", "SlotFile"]
@@ -43,6 +46,9 @@ A checkpoint runs on the loop, within a commit, and takes 5 to 15 ms on a local 
 16 MiB of log, thousands of small commits. With SQLite's 1,000 pages it takes less, but comes four
 times as often and in total costs 25 % more, because pages that change often are copied more often.
 """
+
+MOST_AHEAD: Final = 1000
+"""Keys that a file may lack before it catches up, which takes some 2 ms."""
 
 _MIGRATIONS: Final = (
     """
@@ -67,6 +73,13 @@ CREATE TABLE alarms(
     retries INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX alarms_by_time ON alarms(due, object_id);
+""",
+    """
+CREATE TABLE journals(
+    name TEXT PRIMARY KEY NOT NULL,  -- of the file
+    id INTEGER NOT NULL,
+    number INTEGER NOT NULL  -- how many of its records need not be brought in
+) WITHOUT ROWID;
 """,
 )
 
@@ -106,6 +119,10 @@ _RECORD: Final = "SELECT class_name, name, created FROM objects WHERE object_id 
 _MEASURE: Final = (
     "SELECT count(*), ifnull(sum(length(key) + length(value)), 0) FROM entries "
     "WHERE object_id = ? AND key < x'ff'"
+)
+_MARK: Final = (
+    "INSERT INTO journals VALUES(?, ?, ?) "
+    "ON CONFLICT(name) DO UPDATE SET id = excluded.id, number = excluded.number"
 )
 _COPY: Final = (
     ("objects", "INSERT INTO objects VALUES(?, ?, ?, ?)"),
@@ -160,6 +177,7 @@ class SlotFile(WalFile):
         path: Path,
         *,
         durability: Literal["strict", "relaxed"] = "strict",
+        journal: Journal | None = None,
         clock: Callable[[], float] = time.time,
         fdatasync: Callable[[int], None] = os.fdatasync,
         vfs: str | None = None,
@@ -167,8 +185,17 @@ class SlotFile(WalFile):
         """Open the file of a slot, and make it if there is none (mode 0600).
 
         Raises StorageError when another process owns it, when it is no slot file, and when a newer
-        version of Roost wrote it. `clock`, `fdatasync` and `vfs` are replaced by tests only.
+        version of Roost wrote it. Without a journal the file has everything at once. `clock`,
+        `fdatasync` and `vfs` are replaced by tests only.
         """
+        self.label = path.stem
+        """What the journal calls the file."""
+        self.in_journal: int | None = None
+        """The id of the journal that may have rows of it: the file says so, and how many it has."""
+        self._journal = journal
+        self._ahead: dict[bytes, dict[bytes, bytes | None]] = {}
+        """By object, the keys that the journal has and the file not; None for one that is deleted."""
+        self._taken, self._count_at = 0, MOST_AHEAD
         self._clock = clock
         self._owned = _own(path)
         try:
@@ -185,6 +212,88 @@ class SlotFile(WalFile):
         A query for what is not there takes 50 µs, with the caches that the script has filled: a third
         of what a new object costs.
         """
+        self._bring_in_journal(connection)
+
+    def _bring_in_journal(self, connection: apsw.Connection) -> None:
+        """Write what a journal has and this file lacks, durably; it is in none after that."""
+        self._ahead, self.in_journal = {}, None
+        found: Any = connection.execute("SELECT name, id, number FROM journals")
+        marks = found.fetchall()
+        if not marks:
+            return
+        for name, journal, number in marks:
+            if self._journal is not None and name == self._journal.path.name:
+                forget()  # it has been written to since
+            try:
+                for rows in rows_after(self.path.parent / name, journal, number, self.label):
+                    self._merge(rows)
+            except OSError as cause:
+                raise StorageError(f"journal {name} cannot be read: {cause}") from cause
+        connection.execute("BEGIN IMMEDIATE").fetchall()
+        for sql, overdue in self._overdue():
+            connection.executemany(sql, overdue).fetchall()
+        connection.execute("DELETE FROM journals; COMMIT").fetchall()
+        self._bring_in(connection)
+        self._level()
+
+    # --- the journal -----------------------------------------------------------------------------
+
+    def _sound(self) -> None:
+        """Make sure that the file may be used, and that what is read of it is durable."""
+        super()._sound()
+        if self._ahead and self._journal is not None and self._journal.unsound:
+            self.catch_up()
+            self.sync()
+
+    def take_in(self, rows: Rows) -> None:
+        """Take note of what the journal has, and this file not yet. Reads see it at once."""
+        self._merge(rows)
+        self._taken += len(rows[0]) + len(rows[1])
+        if self._taken > self._count_at:
+            # Seldom, for it takes a while: a key that is written again is not one more.
+            ahead = sum(map(len, self._ahead.values()))
+            if ahead > MOST_AHEAD:
+                with suppress(StorageError):  # the journal has it
+                    self.catch_up()
+            else:
+                self._count_at = self._taken + MOST_AHEAD
+
+    def _merge(self, rows: Rows) -> None:
+        ahead = self._ahead
+        for raw, key, value in rows[0]:
+            its = ahead.get(raw)
+            if its is None:
+                ahead[raw] = {key: value}
+            else:
+                its[key] = value
+        for raw, key in rows[1]:
+            ahead.setdefault(raw, {})[key] = None
+
+    def catch_up(self) -> None:
+        """Write what the file lacks, as a commit does. StorageError, and it lacks it still."""
+        if self._ahead:
+            self.commit(())
+
+    def _level(self) -> None:
+        """Take note that the file has all."""
+        self._ahead = {}
+        self._taken, self._count_at = 0, MOST_AHEAD
+
+    def _overdue(self) -> list[tuple[str, list[Any]]]:
+        """Return the statements that write what the file lacks."""
+        deletes = [
+            (raw, key)
+            for raw, its in self._ahead.items()
+            for key, value in its.items()
+            if value is None
+        ]
+        puts = [
+            (raw, key, value)
+            for raw, its in self._ahead.items()
+            for key, value in its.items()
+            if value is not None
+        ]
+        return [*_each(_DELETE, deletes), *_puts(puts)]
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -193,6 +302,9 @@ class SlotFile(WalFile):
         self._sound()
         if self._all is not None and object_id not in self._all:
             return None
+        ahead = self._ahead.get(object_id)
+        if ahead is not None and key in ahead:
+            return ahead[key]
         try:
             value: bytes | None = self._cursor.execute(_READ, (object_id, key)).get
         except apsw.Error as cause:
@@ -202,6 +314,9 @@ class SlotFile(WalFile):
     def contains(self, object_id: bytes, key: bytes) -> bool:
         """Return whether an object has a key, without reading the value."""
         self._sound()
+        ahead = self._ahead.get(object_id)
+        if ahead is not None and key in ahead:
+            return ahead[key] is not None
         try:
             return self._cursor.execute(_CONTAINS, (object_id, key)).get is not None
         except apsw.Error as cause:
@@ -212,6 +327,7 @@ class SlotFile(WalFile):
         self._sound()
         if self._all is not None and object_id not in self._all:
             return []
+        self._whole(object_id)
         try:
             rows: Any = self._cursor.execute(_RECORDS, (object_id,))
             found: list[tuple[bytes, bytes]] = rows.fetchall()
@@ -232,6 +348,7 @@ class SlotFile(WalFile):
         From `start` up to, and without, `end`; the last first when `reverse`. Exhaust or close it
         before the next commit: an open scan keeps the log from being reused.
         """
+        self._whole(object_id)
         bindings = (object_id, start, end, -1 if limit is None else min(limit, 1 << 62))
         yield from self._rows(_SCAN_DOWN if reverse else _SCAN_UP, bindings)
 
@@ -259,15 +376,23 @@ class SlotFile(WalFile):
 
     def measure(self, object_id: bytes) -> tuple[int, int]:
         """Return how many entries an object has here, and their bytes. Reads all its rows."""
+        self._whole(object_id)
         return next(self._rows(_MEASURE, (object_id,)))
 
     def copy_rows(self, object_id: bytes, copy: apsw.Connection, *, entries: bool) -> None:
         """Make a copy of the file have of an object what this one has now, with its entries or none."""
+        self._whole(object_id)
         for table, insert in _COPY:
             copy.execute(f"DELETE FROM {table} WHERE object_id = ?", (object_id,))  # noqa: S608
             if entries or table != "entries":
                 rows = self._rows(f"SELECT * FROM {table} WHERE object_id = ?", (object_id,))  # noqa: S608
                 copy.executemany(insert, rows)
+
+    def _whole(self, object_id: bytes) -> None:
+        """Make sure that the file has all of an object."""
+        self._sound()
+        if object_id in self._ahead:
+            self.catch_up()
 
     def owners(self) -> Iterator[bytes]:
         """Yield the ids of all objects of which the file has anything, also of unregistered ones."""
@@ -303,10 +428,10 @@ class SlotFile(WalFile):
     def commit(self, changes: Iterable[Change | Puts]) -> None:
         """Write the changes of several objects, at most one of each, in one transaction.
 
-        They survive the process's death at once, and a power cut after the next `sync()`. Any
-        failure leaves the file as it was, and raises StorageError.
+        They survive the process's death at once, and a power cut after the next `sync()`. The file
+        catches up with them. Any failure leaves it as it was, and raises StorageError.
         """
-        self._sound()
+        super()._sound()
         cursor = self._cursor
         changes = [*changes]
         if self._all is not None:
@@ -315,6 +440,10 @@ class SlotFile(WalFile):
                 self._all = None
         try:
             statements = _statements(changes, self._clock())
+            journal = self._journal
+            if journal is not None and (self._ahead or self.in_journal != journal.id):
+                mark = journal.path.name, journal.id, journal.number
+                statements = [*self._overdue(), *statements, (_MARK, [mark])]
             cursor.execute("BEGIN IMMEDIATE")
             for sql, rows in statements:
                 cursor.executemany(sql, rows)
@@ -324,6 +453,10 @@ class SlotFile(WalFile):
             if not isinstance(cause, Exception):
                 raise
             raise self._unwritable(cause) from cause
+        if journal is not None:
+            self.in_journal = journal.id
+            if self._ahead:
+                self._level()
 
     def rename(self, ids: Iterable[bytes], class_name: str) -> None:
         """Enter objects in the register under another class, in one transaction."""
@@ -350,6 +483,18 @@ class SlotFile(WalFile):
         except apsw.Error as cause:
             raise self._unwritable(cause) from cause
 
+    def _closing(self) -> None:
+        if self.in_journal is None:
+            return
+        with suppress(StorageError, apsw.Error):  # the journal stays, and the next opening has it
+            self.catch_up()
+            self._cursor.execute("DELETE FROM journals")
+            self.sync()  # the checkpoint of a closing does not tell when it fails
+            self.in_journal = None
+
+    def _copying(self) -> None:
+        self.catch_up()
+
     def close(self) -> None:
         """Checkpoint and close the file, and give up its ownership. May be called again."""
         if self._owned < 0:
@@ -357,6 +502,8 @@ class SlotFile(WalFile):
         self._all = None
         try:
             super().close()
+            if self._journal is not None and self.in_journal is None:
+                self._journal.members.discard(self)
         finally:
             os.close(self._owned)
             self._owned = -1
@@ -374,6 +521,7 @@ def _statements(changes: Iterable[Change | Puts], now: float) -> list[tuple[str,
     silenced: list[tuple[bytes]] = []
     for change in changes:
         puts += change.puts
+        deletes += change.deletes
         if isinstance(change, Puts):
             continue
         if change.moved:
@@ -390,30 +538,37 @@ def _statements(changes: Iterable[Change | Puts], now: float) -> list[tuple[str,
             alarms.append((change.object_id, *alarm))
         if change.register:
             registers.append((change.object_id, change.class_name, change.name, now))
-        deletes += change.deletes
         for raw, key, value in change.records:
             if value is None:
                 deletes.append((raw, key))
             else:
                 puts.append((raw, key, value))
+    return [
+        *_each(_CLEAR, moved),
+        *_each(_WIPE, wipes),
+        *_each(_FORGET, forgets),
+        *_each(_REGISTER, registers),
+        *_each(_DELETE, deletes),
+        *_puts(puts),
+        *_each(_DROP_ALARM, silenced),
+        *_each(_SET_ALARM, alarms),
+    ]
+
+
+def _each(sql: str, rows: list[Any]) -> list[tuple[str, list[Any]]]:
+    """Return the statement that is made with each row, none without rows."""
+    return [(sql, rows)] if rows else []
+
+
+def _puts(puts: list[tuple[bytes, bytes, bytes]]) -> list[tuple[str, list[Any]]]:
+    """Return the statements that put entries, which it sorts."""
     puts.sort()
     whole = len(puts) - len(puts) % _AT_ONCE
     many = [
         [*chain.from_iterable(puts[first : first + _AT_ONCE])]
         for first in range(0, whole, _AT_ONCE)
     ]
-    statements: list[tuple[str, list[Any]]] = [
-        (_CLEAR, moved),
-        (_WIPE, wipes),
-        (_FORGET, forgets),
-        (_REGISTER, registers),
-        (_DELETE, deletes),
-        (_PUT_MANY, many),
-        (_PUT, puts[whole:]),
-        (_DROP_ALARM, silenced),
-        (_SET_ALARM, alarms),
-    ]
-    return [(sql, rows) for sql, rows in statements if rows]
+    return [*_each(_PUT_MANY, many), *_each(_PUT, puts[whole:])]
 
 
 def _own(path: Path) -> int:

@@ -133,6 +133,9 @@ class WalFile:
     def _closing(self) -> None:
         """Do what is to be done before a sound connection is closed."""
 
+    def _copying(self) -> None:
+        """Do what is to be done before pages are copied."""
+
     def _opened(self, connection: apsw.Connection, version: int) -> None:
         """Do to a file of a format, 0 if it is new, what this kind of file wants."""
 
@@ -254,6 +257,7 @@ class WalFile:
                 if self._connection.in_transaction:
                     yield COPY_WAIT
                     continue
+                self._copying()
                 backup.step(COPY_PAGES if restarts < COPY_RESTARTS else -1)
                 restarts += backup.remaining >= left > 0
                 left = backup.remaining

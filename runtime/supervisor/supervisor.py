@@ -24,6 +24,7 @@ from runtime import control
 from runtime.directories import SHARED_MEMORY, write_private
 from runtime.host.process import WHERE, run_host
 from runtime.roster import End, Identity, Roster, State, endpoint
+from runtime.storage.layout import clear_journals
 from runtime.supervisor.children import Child, Stage, describe_exit, fork
 from runtime.supervisor.loop import Loop
 from runtime.supervisor.moves import Moves
@@ -77,6 +78,7 @@ class Supervisor:
         self._restarts = Restarts()
         self._reload = Reload(hosts, self._start_trial, self._host, self._leave)
         self._overruns = Overruns(worker.config.limits.cpu_ms)
+        clear_journals(directories.data)
         self._roster = Roster.create(directories.roster, hosts, directories.slots)
         self._moves = Moves(self._roster, self._host, lambda: self._tell_all("look"))
         self._listener = control.listen(str(directories.control))

@@ -1,6 +1,7 @@
 """A host of its own in the test's loop: real objects, real slot files, no sockets, a disk by hand."""
 
 import asyncio
+import os
 import threading
 from functools import partial
 
@@ -13,7 +14,7 @@ from runtime.host.host import Host
 from runtime.host.script import Script
 from runtime.ids import slot_of
 from runtime.roster import Roster
-from runtime.storage import SlotFile
+from runtime.storage import Journal, SlotFile
 from runtime.wire.caller import Caller
 from tests.stepping import settle, soon
 from workers import Request
@@ -21,7 +22,7 @@ from workers.current import current_event, set_default_env
 
 
 class Disk:
-    """The syncs of the slot files: counted, held back or failed as the test says."""
+    """The syncs of the slot files and the journal: counted, held back or failed as the test says."""
 
     def __init__(self, loop):
         self._loop = loop
@@ -99,12 +100,18 @@ class House:
         return self.host._slots.open(slot_of(stub.id.raw, 4))
 
     def break_commits(self, stub):
-        """Make every COMMIT of the slot file of an object fail from now on."""
+        """Make every COMMIT of the slot file of an object, and the journal, fail from now on."""
+
+        def fail(*_):
+            raise OSError(28, "No space left on device")
+
         self.file(stub)._connection.set_commit_hook(lambda: True)
+        self.host._slots.journal._pwrite = fail
 
     def mend_commits(self, stub):
         """Let them succeed again."""
         self.file(stub)._connection.set_commit_hook(None)
+        self.host._slots.journal._pwrite = os.pwrite
 
     async def close(self):
         self.disk.release()
@@ -117,6 +124,7 @@ class House:
 async def disk(monkeypatch):
     disk = Disk(asyncio.get_running_loop())
     monkeypatch.setattr(slots, "SlotFile", partial(SlotFile, fdatasync=disk.sync))
+    monkeypatch.setattr(slots, "Journal", partial(Journal, fdatasync=disk.sync))
     return disk
 
 

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from runtime.host import slots
-from runtime.storage import SlotFile
+from runtime.storage import Journal, SlotFile
 from tests.host.conftest import Disk, House
 from tests.stepping import settle, until
 from workers import DurableObject
 from workers.errors import ObjectReset
 
 
-class Journal(DurableObject):
+class Diary(DurableObject):
     """A list in storage, and how often this instance was called."""
 
     def __init__(self, ctx, env):
@@ -58,7 +58,7 @@ class Journal(DurableObject):
         self.ctx.abort("stopped")
 
 
-METHODS = [name for name in vars(Journal) if not name.startswith("_")] + ["append", "read"] * 3
+METHODS = [name for name in vars(Diary) if not name.startswith("_")] + ["append", "read"] * 3
 turns = st.integers(0, 20)
 
 
@@ -102,12 +102,14 @@ class Life(RuleBasedStateMachine):
 
     async def open(self):
         self.disk = SlowDisk(self.loop)
-        self.patch = mock.patch.object(
-            slots, "SlotFile", partial(SlotFile, fdatasync=self.disk.sync)
+        self.patch = mock.patch.multiple(
+            slots,
+            SlotFile=partial(SlotFile, fdatasync=self.disk.sync),
+            Journal=partial(Journal, fdatasync=self.disk.sync),
         )
         self.patch.start()
-        self.house = House(Path(self.directory.name), self.loop, disk=self.disk, JOURNALS=Journal)
-        self.stub = self.house.env.JOURNALS.getByName("a")
+        self.house = House(Path(self.directory.name), self.loop, disk=self.disk, DIARIES=Diary)
+        self.stub = self.house.env.DIARIES.getByName("a")
 
     @rule(methods=st.lists(st.sampled_from(METHODS), min_size=1, max_size=5), turns=turns)
     def calls_of_one_tick(self, methods, turns):
