@@ -9,9 +9,10 @@ import pytest
 
 from runtime.config import Limits
 from runtime.ids import NamespaceKey
-from runtime.storage import RECORDS, CommitGroup, ObjectFiles, SlotFile
+from runtime.storage import RECORDS, CommitGroup, Journal, ObjectFiles, SlotFile, journal
+from runtime.storage.layout import clear_journals
 
-NAMES = ("a", "b", "c")
+NAMES = ("a", "b", "c", "d")
 USE_SQL = ("b", "c")
 ROUNDS = int(os.environ.get("ROOST_KILL_ROUNDS", "20"))
 LIMITS = Limits(value_bytes=1 << 20)
@@ -26,12 +27,14 @@ def run(awaitable):
 
 def write_for_ever(path, open_storage, acks):
     """Write number after number to all objects; say each when it is durable in all."""
-    file = SlotFile(path)
+    journal.JOURNAL_BYTES = 60_000  # it starts anew every few numbers
+    kept = Journal(path.parent / f"0-{os.getpid()}.journal")
+    file = SlotFile(path, journal=kept)
     file._connection.execute(
         "PRAGMA wal_autocheckpoint = 50"
     ).fetchall()  # kills meet checkpoints too
     files = ObjectFiles(path.parent / "objects", "strict", LIMITS, limit=1)
-    group = CommitGroup()
+    group = CommitGroup(kept)
     storages = {name: open_storage(file, name, files=files) for name in NAMES}
     number = min(run(storage.get("last")) or 0 for storage in storages.values())
     while True:
@@ -53,7 +56,8 @@ def write_for_ever(path, open_storage, acks):
 
 
 def test_every_acknowledged_write_is_there_after_a_kill(memory_path, open_storage):
-    path, chance, last = memory_path / "0.sqlite", random.Random(7), 0
+    path, chance, last = memory_path / "slots" / "00000.sqlite", random.Random(7), 0
+    path.parent.mkdir()
     for _ in range(ROUNDS):
         reader, writer = os.pipe()
         child = os.fork()
@@ -72,7 +76,7 @@ def test_every_acknowledged_write_is_there_after_a_kill(memory_path, open_storag
             while ack := acks.read(8):
                 last = int.from_bytes(ack, "big")
         file = SlotFile(path)
-        files = ObjectFiles(memory_path / "objects", "strict", LIMITS)
+        files = ObjectFiles(path.parent / "objects", "strict", LIMITS)
         reached = []
         for name in NAMES:
             storage = open_storage(file, name, files=files)
@@ -97,4 +101,6 @@ def test_every_acknowledged_write_is_there_after_a_kill(memory_path, open_storag
         assert file._connection.execute("PRAGMA integrity_check").get == "ok"
         file.close()
         files.close()
+        clear_journals(memory_path)
+        assert not [*path.parent.glob("*.journal")]
         last = there

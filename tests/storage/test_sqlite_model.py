@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from runtime.config import Limits
 from runtime.ids import NamespaceKey
-from runtime.storage import CommitGroup, ObjectFiles, ObjectStorage, SlotFile
+from runtime.storage import CommitGroup, Journal, ObjectFiles, ObjectStorage, SlotFile, journal
 
 MEMORY = Path("/dev/shm")
 KEYS = ["", "10", "9", "a", "a\0", "é"]
@@ -64,9 +64,9 @@ class Model(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.directory = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None))
-        self.lives = 0
+        self.lives = self.opened = 0
+        self.journal_bytes, journal.JOURNAL_BYTES = journal.JOURNAL_BYTES, 300
         self.now, self.kept = State(), State()
-        self.group, self.round = CommitGroup(), None
         self.open()
         neighbour = self.storage_of("neighbour")
         run(neighbour.put("k", "neighbour's"))
@@ -76,9 +76,11 @@ class Model(RuleBasedStateMachine):
     def open(self):
         folder = self.directory / str(self.lives)
         folder.mkdir(exist_ok=True)
-        self.file = SlotFile(folder / "0.sqlite")
+        self.opened += 1
+        self.journal = Journal(folder / f"{self.opened}.journal")
+        self.file = SlotFile(folder / "0.sqlite", journal=self.journal)
         self.files = ObjectFiles(folder / "objects", "strict", LIMITS, limit=1)
-        self.group, self.round = CommitGroup(), None
+        self.group, self.round = CommitGroup(self.journal), None
         self.activate()
 
     def activate(self):
@@ -218,7 +220,7 @@ class Model(RuleBasedStateMachine):
     @rule()
     def kill(self):
         """The host dies: what its files have in the kernel's memory is there, and nothing else."""
-        before, old = self.directory / str(self.lives), (self.file, self.files)
+        before, old = self.directory / str(self.lives), (self.file, self.files, self.journal)
         self.lives += 1
         if self.files._closer is not None:
             self.files._closer.shutdown()
@@ -232,9 +234,14 @@ class Model(RuleBasedStateMachine):
     @rule()
     def restart(self):
         self.whole_round()
+        self.close()
+        self.open()
+
+    def close(self):
         self.file.close()
         self.files.close()
-        self.open()
+        self.journal.close()
+        assert not self.journal.path.exists()
 
     def teardown(self):
         self.whole_round()
@@ -246,8 +253,8 @@ class Model(RuleBasedStateMachine):
         assert run(self.storage.getAlarm()) == self.now.alarm
         # After a kill the slot file's may be too early, or one too many; never too late, or missing.
         assert self.now.alarm is None or row.due <= self.now.alarm
-        self.file.close()
-        self.files.close()
+        self.close()
+        journal.JOURNAL_BYTES = self.journal_bytes
         shutil.rmtree(self.directory)
 
 

@@ -1,0 +1,502 @@
+"""The journal before the slot files: one sync for all, and no row is lost, late or there twice."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from contextlib import closing
+from pathlib import Path
+
+import apsw
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from runtime.config import Limits
+from runtime.ids import NamespaceKey
+from runtime.storage import RECORDS, CommitGroup, Journal, ObjectStorage, SlotFile, journal
+from runtime.storage import slot_file as slot_files
+from runtime.storage.journal import rows_after
+from runtime.storage.layout import clear_journals
+from workers.errors import StorageError
+
+NAMESPACE = NamespaceKey("w-Room")
+LIMITS = Limits(value_bytes=1 << 20)
+
+
+def run(awaitable):
+    with pytest.raises(StopIteration) as stop:
+        next(awaitable.__await__())
+    return stop.value.value
+
+
+class Shelf:
+    """Slot files with a journal before them, and a storage for each of some objects."""
+
+    def __init__(self, data, names, *, slots=2, **options):
+        folder = data / "slots"
+        folder.mkdir(exist_ok=True)
+        self.syncs = []
+        name = f"0-{len([*folder.iterdir()])}.journal"
+        self.journal = Journal(folder / name, fdatasync=self.synced("journal"), **options)
+        self.files = [
+            SlotFile(
+                folder / f"{slot:05}.sqlite", journal=self.journal, fdatasync=self.synced(slot)
+            )
+            for slot in range(slots)
+        ]
+        self.group = CommitGroup(self.journal)
+        self.names = names
+        self.objects = {name: self.open(name) for name in names}
+
+    def synced(self, what):
+        def sync(descriptor):
+            self.syncs.append(what)
+            self.on_sync(what, descriptor)
+
+        return sync
+
+    def on_sync(self, what, descriptor):
+        os.fdatasync(descriptor)
+
+    def open(self, name):
+        storage = ObjectStorage(
+            self.files[ord(name) % len(self.files)],
+            NAMESPACE.from_name(name),
+            "Room",
+            lambda: self.group.mark(storage),
+            lambda: None,
+            LIMITS,
+        )
+        return storage
+
+    def put(self, value, *names, key="k"):
+        """One round with a put of each object, or of some."""
+        for name in names or self.names:
+            run(self.objects[name].put(key, value))
+        return self.round()
+
+    def round(self):
+        round_ = self.group.start_round()
+        round_.sync()
+        return self.group.end_round(round_)
+
+    def value(self, name, key="k"):
+        """What a new instance of an object reads."""
+        return run(self.open(name).get(key))
+
+    def close(self):
+        for file in self.files:
+            file.close()
+        self.journal.close()
+
+
+@pytest.fixture
+def shelf(tmp_path):
+    shelves = []
+
+    def open_(names="abcd", **options):
+        shelves.append(Shelf(tmp_path, names, **options))
+        return shelves[-1]
+
+    yield open_
+    for opened in shelves:
+        opened.close()
+
+
+def copied(data, target):
+    """What the files would be, were their host killed now."""
+    shutil.copytree(data, target)
+    return target
+
+
+def stored(path, key=b"k"):
+    """The values that a slot file itself has, whatever its journal has."""
+    with closing(apsw.Connection(f"file:{path}?immutable=0", flags=70)) as file:
+        rows = file.execute("SELECT value FROM entries WHERE key = ?", (key,)).fetchall()
+    return sorted(value for (value,) in rows)
+
+
+# --- rounds ----------------------------------------------------------------------------------------
+
+
+def test_a_round_of_puts_and_deletes_in_all_files_is_one_sync(shelf):
+    house = shelf()
+    assert house.put(1) == {}
+    assert house.syncs == [1, 0, "journal"]  # new objects are committed in the files
+    house.syncs.clear()
+    assert house.put(2) == {}
+    run(house.objects["a"].put({"x": 1, "y": 1}))
+    run(house.objects["b"].delete("k"))
+    assert house.round() == {}
+    assert house.syncs == ["journal"] * 2
+    assert [house.value(name) for name in "abcd"] == [2, None, 2, 2]
+    assert house.value("a", "x") == 1
+
+
+def test_whatever_is_more_than_puts_and_deletes_is_committed_in_its_file_after_what_came_before(
+    shelf, tmp_path
+):
+    house = shelf()
+    house.put(1)
+    house.put(2)
+    house.syncs.clear()
+    run(house.objects["a"].deleteAll())
+    run(house.objects["b"].setAlarm(7))
+    run(house.objects["c"].put("k", 3))
+    assert house.round() == {}
+    assert sorted(map(str, house.syncs)) == ["0", "1", "journal"]
+    house.files[0].catch_up()
+    dead = copied(tmp_path / "slots", tmp_path / "dead")
+    assert (
+        len(stored(dead / "00000.sqlite")) == 2
+    )  # b and d; nothing of the journal is put after it
+    assert len(stored(dead / "00001.sqlite")) == 1  # c; a has nothing
+    assert [house.value(name) for name in "abcd"] == [None, 2, 3, 2]
+
+
+def test_large_changes_go_past_the_journal(shelf):
+    house = shelf()
+    house.put(1)
+    house.syncs.clear()
+    house.put(b"x" * 300_000, "a")
+    assert house.syncs == [1]
+    assert house.journal.number == 0
+
+
+def test_a_journal_that_is_long_starts_anew_when_all_its_files_have_caught_up(shelf, monkeypatch):
+    monkeypatch.setattr(journal, "JOURNAL_BYTES", 1000)
+    house = shelf()
+    house.put(1)
+    ids = set()
+    for value in range(100):
+        house.syncs.clear()
+        before = house.journal.id
+        house.put("x" * 100 + str(value), "a", "b")
+        ids.add(house.journal.id)
+        if house.journal.id != before:
+            assert house.syncs == [1, 0, "journal"]
+            assert house.journal.number == 0
+        else:
+            assert house.syncs == ["journal"]
+    assert len(ids) > 10
+    assert house.journal.path.stat().st_size < 1 << 20
+    assert house.value("a") == house.value("b") == "x" * 100 + "99"
+
+
+def test_a_file_that_lacks_many_keys_catches_up_before(shelf, monkeypatch):
+    monkeypatch.setattr(slot_files, "MOST_AHEAD", 50)
+    house = shelf("a", slots=1)
+    house.put(0)
+    for number in range(120):
+        house.put(number, key=f"k{number}")
+    assert sum(map(len, house.files[0]._ahead.values())) <= 101
+    for number in range(500):  # of a key that is written again, the last value counts
+        house.put(number, key="same")
+    assert sum(map(len, house.files[0]._ahead.values())) <= 101
+    assert [house.value("a", f"k{n}") for n in range(120)] == [*range(120)]
+
+
+def test_reads_of_every_kind_see_what_only_the_journal_has(shelf):
+    house = shelf("ab", slots=1)
+    house.put(1)
+    house.put(2)
+    run(house.objects["b"].delete("k"))
+    run(house.objects["a"].put("l", 3))
+    house.objects["a"].record(RECORDS + b"r", lambda: b"kept")
+    house.round()
+    file = house.files[0]
+    raw, other = (NAMESPACE.from_name(name).raw for name in "ab")
+    looks = [
+        lambda: [file.read(raw, b"l") is not None, file.read(other, b"k")] == [True, None],
+        lambda: (file.contains(raw, b"l"), file.contains(other, b"k")) == (True, False),
+        lambda: [key for key, _ in file.scan(raw)] == [b"k", b"l"],
+        lambda: [*file.scan(other)] == [],
+        lambda: file.records(raw) == [(RECORDS + b"r", b"kept")],
+        lambda: file.measure(raw)[0] == 2,
+        lambda: file.measure(other)[0] == 0,
+    ]
+    for look in looks:
+        house.put(5, "a")  # the file lacks something of it again
+        run(house.objects["b"].put("k", 1))
+        house.round()
+        run(house.objects["b"].delete("k"))
+        house.round()
+        assert file._ahead
+        assert look()
+
+
+def test_a_copy_has_what_only_the_journal_has(shelf, tmp_path):
+    house = shelf("a", slots=1)
+    house.put(1)
+    house.put(2)
+    for _ in house.files[0].copy_to(tmp_path / "copy.sqlite"):
+        pass
+    with closing(SlotFile(tmp_path / "copy.sqlite")) as copy:
+        assert copy.read(NAMESPACE.from_name("a").raw, b"k") == b"\x80\x05K\x02."
+
+
+# --- the end of a host -----------------------------------------------------------------------------
+
+
+def test_a_file_that_is_closed_has_all_and_a_journal_that_is_closed_is_gone(shelf, tmp_path):
+    house = shelf()
+    house.put(1)
+    house.put(2)
+    house.close()
+    assert sorted(path.suffix for path in (tmp_path / "slots").iterdir()) == [
+        *[".lock"] * 2,
+        *[".sqlite"] * 2,
+    ]
+    house = shelf()
+    assert [house.value(name) for name in "abcd"] == [2] * 4
+
+
+def test_after_a_kill_who_opens_a_file_has_it_catch_up_and_the_journal_goes_when_all_are_open(
+    shelf, tmp_path
+):
+    house = shelf()
+    house.put(1)
+    house.put(2)
+    dead = tmp_path / "dead"
+    dead.mkdir()
+    copied(tmp_path / "slots", dead / "slots")
+    path = dead / "slots" / house.journal.path.name
+    with closing(SlotFile(dead / "slots" / "00000.sqlite")) as file:
+        assert file.read(NAMESPACE.from_name("b").raw, b"k") is not None
+    clear_journals(dead, 0, {0})
+    assert path.exists()  # slot 1 was not opened
+    clear_journals(dead, 1, {0, 1})
+    assert path.exists()  # nor is it this host's
+    clear_journals(dead)
+    assert not path.exists()
+    two = b"\x80\x05K\x02."
+    assert stored(dead / "slots" / "00000.sqlite") == [two, two]
+    assert stored(dead / "slots" / "00001.sqlite") == [two, two]
+
+
+def test_a_journal_whose_end_is_torn_is_read_up_to_there(shelf, tmp_path):
+    house = shelf("a", slots=1)
+    for value in range(4):
+        house.put(value)
+    (file,) = house.files
+    whole = house.journal.path.read_bytes()
+    number, ends = house.journal.number, []
+    torn = tmp_path / "torn.journal"
+    for length in range(house.journal._end + 1):
+        torn.write_bytes(whole[:length] + os.urandom(9))
+        journal.forget()
+        found = list(rows_after(torn, house.journal.id, 0, file.label))
+        ends.append(len(found))
+    assert ends == sorted(ends)
+    assert {*ends} == {*range(number + 1)}
+    journal.forget()
+    assert [*rows_after(torn, house.journal.id + 1, 0, file.label)] == []
+    assert [*rows_after(torn, house.journal.id, 0, "other")] == []
+    assert len([*rows_after(torn, house.journal.id, number - 1, file.label)]) == 1
+
+
+# --- faults ----------------------------------------------------------------------------------------
+
+
+def test_a_journal_that_cannot_be_written_fails_those_who_had_puts_and_takes_the_next(shelf):
+    room = [True]
+
+    def pwrite(descriptor, data, offset):
+        if room[0]:
+            return os.pwrite(descriptor, data, offset)
+        os.pwrite(descriptor, data[:10], offset)
+        raise OSError(28, "No space left on device")
+
+    house = shelf(pwrite=pwrite)
+    house.put(1)
+    house.put(2)
+    room[0] = False
+    run(house.objects["b"].setAlarm(5))
+    failed = house.put(3, "a", "c")
+    assert failed.keys() == {id(house.objects["a"]), id(house.objects["c"])}
+    assert "No space left on device" in str(failed[id(house.objects["a"])])
+    assert [house.value(name) for name in "abcd"] == [2] * 4
+    room[0] = True
+    house.objects["a"] = house.open("a")
+    assert house.put(4, "b", "a") == {}
+    assert [house.value(name) for name in "abcd"] == [4, 4, 2, 2]
+
+
+def test_after_a_sync_that_failed_nothing_is_read_before_it_is_durable(shelf):
+    house = shelf("a", slots=1)
+    house.put(1)
+    house.put(2)
+    good, broken = house.on_sync, {"journal", 0}
+
+    def bad(what, descriptor):
+        if what in broken:
+            raise OSError(5, "Input/output error")
+        good(what, descriptor)
+
+    house.on_sync = bad
+    first = os.open(house.journal.path, os.O_RDONLY)
+    assert house.put(3).keys() == {id(house.objects["a"])}
+    with pytest.raises(StorageError, match="is not durable"):
+        house.value("a")
+    broken.clear()
+    assert house.value("a") in (2, 3)  # the file was opened anew, which syncs it
+    house.objects["a"] = house.open("a")
+    house.put(3)
+    house.put(4)
+    broken.add("journal")
+    assert house.put(5).keys() == {id(house.objects["a"])}
+    house.syncs.clear()
+    assert house.value("a") in (4, 5)
+    assert house.syncs == [0]
+    broken.clear()
+    house.objects["a"] = house.open("a")
+    house.put(6)
+    house.put(7)
+    assert os.fstat(first).st_nlink == 0  # a new one was made: this may have holes
+    os.close(first)
+    assert house.value("a") == 7
+
+
+# --- any order of it all ---------------------------------------------------------------------------
+
+
+class Model(RuleBasedStateMachine):
+    """Objects in two slots against dicts, over kills and power cuts at any sync."""
+
+    def __init__(self):
+        super().__init__()
+        self.directory = Path(
+            tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
+        )
+        self.lengths = journal.JOURNAL_BYTES, slot_files.MOST_AHEAD
+        journal.JOURNAL_BYTES, slot_files.MOST_AHEAD = 700, 3
+        self.lives = 0
+        self.now = {name: {} for name in "abcd"}
+        self.under_way = None
+        (self.directory / "0").mkdir()
+        self.open()
+
+    @property
+    def data(self):
+        return self.directory / str(self.lives)
+
+    def open(self):
+        self.shelf = Shelf(self.data, "abcd")
+        self.shelf.on_sync = self.on_sync
+        self.disk = {}  # what a power cut leaves: of each file what was synced
+        self.acknowledged = {name: dict(its) for name, its in self.now.items()}
+        for path in (self.data / "slots").glob("*.sqlite"):
+            # By somebody else: were this process to close the file, SQLite would lose its locks.
+            content = subprocess.run(["cat", path], check=True, capture_output=True).stdout
+            self.disk[path.name] = content
+
+    def on_sync(self, what, descriptor):
+        name = self.shelf.journal.path.name if what == "journal" else f"{what:05}.sqlite-wal"
+        size = os.fstat(descriptor).st_size
+        self.disk[name] = os.pread(descriptor, size, 0)
+
+    @rule(name=st.sampled_from("abcd"), key=st.sampled_from("xyz"), value=st.integers(0, 99))
+    def put(self, name, key, value):
+        run(self.shelf.objects[name].put(key, value))
+        self.now[name][key] = value
+
+    @rule(name=st.sampled_from("abcd"), key=st.sampled_from("xyz"))
+    def delete(self, name, key):
+        assert run(self.shelf.objects[name].delete(key)) == (key in self.now[name])
+        self.now[name].pop(key, None)
+
+    @rule(name=st.sampled_from("abcd"))
+    def delete_all(self, name):
+        run(self.shelf.objects[name].deleteAll())
+        self.now[name].clear()
+
+    @rule(name=st.sampled_from("abcd"), at=st.integers(1, 9))
+    def alarm(self, name, at):
+        run(self.shelf.objects[name].setAlarm(at))
+
+    @rule(name=st.sampled_from("abcd"))
+    def look(self, name):
+        assert run(self.shelf.objects[name].list()) == dict(sorted(self.now[name].items()))
+
+    @precondition(lambda self: self.under_way is None)
+    @rule()
+    def start_round(self):
+        self.under_way = self.shelf.group.start_round()
+        self.taken = {name: dict(its) for name, its in self.now.items()}
+
+    @precondition(lambda self: self.under_way is not None)
+    @rule()
+    def end_round(self):
+        self.under_way.sync()
+        assert self.shelf.group.end_round(self.under_way) == {}
+        self.under_way = None
+        self.acknowledged = self.taken
+
+    def whole_round(self):
+        if self.under_way is not None:
+            self.end_round()
+        self.start_round()
+        self.end_round()
+
+    @rule(name=st.sampled_from("abcd"))
+    def evict(self, name):
+        self.whole_round()
+        self.shelf.objects[name] = self.shelf.open(name)
+
+    @rule()
+    def close(self):
+        self.whole_round()
+        self.shelf.close()
+        assert not self.shelf.journal.path.exists()
+        self.open()
+
+    @rule()
+    def kill(self):
+        """What the kernel has of the files is there: all rounds that have begun."""
+        kept = self.acknowledged if self.under_way is None else self.taken
+        old = self.shelf
+        copied(self.data, self.directory / str(self.lives + 1))
+        self.leave(old, kept)
+
+    @rule()
+    def cut(self):
+        """What was synced is there: all rounds that have ended."""
+        old = self.shelf
+        slots = self.directory / str(self.lives + 1) / "slots"
+        slots.mkdir(parents=True)
+        for name, content in self.disk.items():
+            (slots / name).write_bytes(content)
+        self.leave(old, self.acknowledged)
+
+    def leave(self, old, kept):
+        self.lives += 1
+        self.under_way = None
+        self.now = {name: dict(its) for name, its in kept.items()}
+        old.on_sync = lambda *_: None
+        old.close()
+        self.open()
+        for name in "abcd":
+            self.look(name)
+        clear_journals(self.data, 0, {0, 1}, but=self.shelf.journal.path)
+
+    @invariant()
+    def a_new_instance_reads_what_is_acknowledged(self):
+        if self.under_way is None and not self.shelf.group._marked:
+            for name in "abcd":
+                assert run(self.shelf.open(name).list()) == dict(sorted(self.now[name].items()))
+
+    def teardown(self):
+        self.whole_round()
+        for name in "abcd":
+            self.look(name)
+        for file in self.shelf.files:
+            assert file._connection.execute("PRAGMA integrity_check").get == "ok"
+        self.shelf.close()
+        journal.JOURNAL_BYTES, slot_files.MOST_AHEAD = self.lengths
+        shutil.rmtree(self.directory)
+
+
+TestModel = Model.TestCase
+TestModel.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
