@@ -243,7 +243,8 @@ class SlotFile(WalFile):
         super()._sound()
         if self._ahead and self._journal is not None and self._journal.unsound:
             self.catch_up()
-            self.sync()
+            self._unsound = True  # until the log is synced
+            self._mend()
 
     def take_in(self, rows: Rows) -> None:
         """Take note of what the journal has, and this file not yet. Reads see it at once."""

@@ -69,10 +69,13 @@ class SlowDisk(Disk):
         super().__init__(loop)
         self.permits = threading.Semaphore(0)
         self.slow = True
+        self.waiting = 0
 
     def sync(self, descriptor):
         if self.slow:
+            self.waiting += 1
             self.permits.acquire()
+            self.waiting -= 1
         super().sync(descriptor)
 
     def release_one(self):
@@ -130,11 +133,21 @@ class Life(RuleBasedStateMachine):
 
     @rule(works=st.sampled_from([True, True, True, False]))
     def one_sync_ends(self, works):
-        if self.house.host.commits._flying:
+        commits = self.house.host.commits
+        flying = commits._flying
+        if flying:
             self.disk.error = None if works else OSError(5, "Input/output error")
             syncs = self.disk.syncs
             self.disk.release_one()
-            self.run(until(lambda: self.disk.syncs > syncs))
+            # It may be followed by another of its round, or by the making of the journal's name.
+            self.run(
+                until(
+                    lambda: (
+                        self.disk.syncs > syncs
+                        and (self.disk.waiting or commits._flying is not flying)
+                    )
+                )
+            )
             self.run(settle())
 
     @rule(fail=st.sampled_from([True, False, False, False]))
