@@ -56,7 +56,7 @@ class Disk(apsw.VFS):
         if self.meet(failing):
             raise OSError(28, "No space left on device")
         if self.meet(short):
-            data = data[: len(data) // 2]
+            data = data[: max(1, len(data) // 2)]
         return PWRITE(descriptor, data, at)
 
     def pwrite_journal(self, descriptor, data, at):
