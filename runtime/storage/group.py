@@ -49,6 +49,10 @@ class _Part:
     def append(self, journal: Journal, rows: dict[SlotFile, Rows]) -> None:
         """Write the journal's record."""
         try:
+            for file in rows:
+                if file.in_journal != journal.id:  # it was opened anew since, and says so no more
+                    file.commit(())
+                    file.sync()
             journal.append(rows)
         except Exception as error:
             self.error = error

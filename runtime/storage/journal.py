@@ -124,11 +124,19 @@ class Journal:
         try:
             self._write(data, self._end)
         except OSError as cause:
+            self._take_back()
             raise StorageError(f"journal {self.path} cannot be written: {cause}") from cause
         self._room = max(self._room, room)
         self._end = end
         self.number += 1
         self.members.update(rows)
+
+    def _take_back(self) -> None:
+        """Make void what there may be of a record that failed, so that nobody brings it in."""
+        try:
+            self._write(bytes(_RECORD.size), self._end)
+        except OSError:
+            self.unsound = True
 
     def _write(self, data: bytes, offset: int) -> None:
         assert self._fd is not None

@@ -241,10 +241,12 @@ class SlotFile(WalFile):
     def _sound(self) -> None:
         """Make sure that the file may be used, and that what is read of it is durable."""
         super()._sound()
-        if self._ahead and self._journal is not None and self._journal.unsound:
+        journal = self._journal
+        if journal is not None and journal.unsound and self in journal.members:
             self.catch_up()
             self._unsound = True  # until the log is synced
             self._mend()
+            journal.members.discard(self)
 
     def take_in(self, rows: Rows) -> None:
         """Take note of what the journal has, and this file not yet. Reads see it at once."""

@@ -357,6 +357,32 @@ def test_after_a_sync_that_failed_nothing_is_read_before_it_is_durable(shelf):
     assert house.value("a") == 7
 
 
+def test_nor_when_somebody_elses_commit_had_the_file_catch_up(shelf):
+    house = shelf("ab", slots=1)
+    house.put(1)
+    house.put(2)
+    log = house.files[0].path.with_name(f"{house.files[0].path.name}-wal")
+
+    def bad(what, descriptor):
+        raise OSError(5, "Input/output error")
+
+    good, house.on_sync = house.on_sync, bad
+    assert house.put(3, "a").keys() == {id(house.objects["a"])}
+    house.on_sync = good
+    run(house.objects["b"].setAlarm(5))
+    round_ = house.group.start_round()
+    assert log.stat().st_size > 0
+    assert house.value("a") == 3
+    assert log.stat().st_size == 0
+    round_.sync()
+    assert house.group.end_round(round_) == {}
+    house.objects["a"] = house.open("a")
+    assert house.put(4) == {}
+    assert house.put(5) == {}
+    assert house.syncs[-1:] == ["journal"]
+    assert house.value("a") == house.value("b") == 5
+
+
 # --- any order of it all ---------------------------------------------------------------------------
 
 
