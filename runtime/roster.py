@@ -8,7 +8,8 @@ running. Those figures are for people and for choosing the least busy host; a to
 harm.
 
 Behind the rows is the slot table: the host that owns each slot, written by the supervisor alone, two
-aligned bytes each. A count of its changes tells a reader whether to look through it again.
+aligned bytes each. A count of its changes tells a reader whether to look through it again. Then comes
+what each slot has taken of its owners' time, written by its owner; and the objects that take most.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 _HEAD = struct.Struct("=8sIIII")  # magic, layout, hosts, slots, supervisor's pid
@@ -28,8 +30,11 @@ _IDENTITY = struct.Struct("=IIIII")  # pid, generation, state, before, left_from
 _FIGURES = struct.Struct("=QQQQQQ")
 _CHANGES = struct.Struct("=Q")  # of the slot table, since the instance started
 _CHANGES_AT = 64
+_HOT = struct.Struct("=d32s40s48s")  # part of a core, id, class name, name
+HOT_OBJECTS = 5
+"""How many of a host's objects are told of."""
 _MAGIC = b"roost-r1"
-_LAYOUT = 2
+_LAYOUT = 3
 _ROW = 128
 _FIGURES_AT = 64  # a cache line of its own: the halves have different writers
 _EVENT = struct.Struct("=QQ")  # the last two of the figures
@@ -91,13 +96,28 @@ class Figures:
     """When the host last wrote this."""
 
 
+@dataclass(frozen=True, slots=True)
+class HotObject:
+    """An object that takes much of its host's time. Long names are cut."""
+
+    class_name: str
+    id: str
+    """Its id, 64 hex digits."""
+    name: str | None
+    """The name that it was called by, where it is known."""
+    busy: float
+    """What part of a core it has taken lately, about: 0 to 1."""
+
+
 class Roster:
     """The mapped table. Hosts are numbered from 0; `slots` is that of the data directory."""
 
-    __slots__ = ("_map", "hosts", "owners", "slots", "supervisor")
+    __slots__ = ("_hot_at", "_map", "busy", "hosts", "owners", "slots", "supervisor")
 
     owners: memoryview[int]
     """The number of the host that owns each slot. Only the supervisor writes it: see `set_owner`."""
+    busy: memoryview[int]
+    """Nanoseconds that the objects of each slot have taken, in all hosts; its owner adds to it."""
 
     def __init__(self, mapped: mmap.mmap) -> None:
         self._map = mapped
@@ -106,15 +126,18 @@ class Roster:
         magic, layout, self.hosts, self.slots, self.supervisor = _HEAD.unpack_from(mapped)
         if magic != _MAGIC or layout != _LAYOUT:
             raise ValueError("this is not the roster of this version of Roost")
-        table = _ROW * (self.hosts + 1)
-        if len(mapped) != table + 2 * self.slots:
+        busy_at = _ROW * (self.hosts + 1)
+        owners_at = busy_at + 8 * self.slots
+        self._hot_at = owners_at + 2 * self.slots
+        if len(mapped) != _size(self.hosts, self.slots):
             raise ValueError(f"this roster of {self.hosts} hosts is not whole")
-        self.owners = memoryview(mapped)[table:].cast("H")
+        self.busy = memoryview(mapped)[busy_at:owners_at].cast("Q")
+        self.owners = memoryview(mapped)[owners_at : self._hot_at].cast("H")
 
     @classmethod
     def create(cls, path: Path, hosts: int, slots: int) -> Roster:
         """Make the table of a new instance; only its supervisor does. Slots are dealt out in turn."""
-        size = _ROW * (hosts + 1) + 2 * slots
+        size = _size(hosts, slots)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             os.ftruncate(handle, size)
@@ -200,10 +223,39 @@ class Roster:
         """Write what `figures` has of the work under way. Only that host does."""
         _EVENT.pack_into(self._map, _ROW * (host + 1) + _EVENT_AT, since, beat)
 
+    def hot(self, host: int) -> list[HotObject]:
+        """Which objects take most of host number `host`'s time, the busiest first."""
+        found = []
+        for index in range(HOT_OBJECTS):
+            share, raw, *texts = _HOT.unpack_from(self._map, self._hot_place(host, index))
+            if share:
+                kind, name = (text.rstrip(b"\0").decode(errors="replace") for text in texts)
+                found.append(HotObject(kind, raw.hex(), name or None, share))
+        return found
+
+    def set_hot(self, host: int, objects: Sequence[HotObject]) -> None:
+        """Write which objects take most of host number `host`'s time. Only that host does."""
+        for index in range(HOT_OBJECTS):
+            row = (0.0, b"", b"", b"")
+            if index < len(objects):
+                each = objects[index]
+                name = "" if each.name is None else each.name
+                row = (each.busy, bytes.fromhex(each.id), each.class_name.encode(), name.encode())
+            _HOT.pack_into(self._map, self._hot_place(host, index), *row)
+
+    def _hot_place(self, host: int, index: int) -> int:
+        place: int = self._hot_at + _HOT.size * (HOT_OBJECTS * host + index)
+        return place
+
     def close(self) -> None:
         """Unmap the table."""
         self.owners.release()
+        self.busy.release()
         self._map.close()
+
+
+def _size(hosts: int, slots: int) -> int:
+    return _ROW * (hosts + 1) + 10 * slots + HOT_OBJECTS * _HOT.size * hosts
 
 
 def describe_loss(host: int, generation: int, now: Identity) -> str:

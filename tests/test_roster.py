@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.roster import End, Figures, Identity, Roster, State, describe_loss, endpoint
+from runtime.roster import End, Figures, HotObject, Identity, Roster, State, describe_loss, endpoint
 from runtime.status import status_of
 
 words = st.integers(0, 2**32 - 1)
@@ -129,6 +129,24 @@ def test_slots_are_dealt_out_in_turn_and_who_looks_sees_what_has_moved(tmp_path,
     ]
     assert [row.slots for row in status_of(reader)] == [5, 5, 6]
     assert reader.identity(2) == Identity(0, 0, State.DOWN, End.DIED)
+    reader.close()
+
+
+def test_the_busiest_objects_of_each_host_are_told(roster, tmp_path):
+    hot = [HotObject("Room", bytes([n] * 32).hex(), f"room {n}", 1 / n) for n in range(1, 6)]
+    unnamed = HotObject("Räume", "ff" * 32, None, 0.25)
+    roster.set_hot(1, hot)
+    roster.set_hot(2, [unnamed])
+    roster.busy[3] += 7
+    reader = Roster.open(tmp_path / "roster")
+    assert [reader.hot(host) for host in range(3)] == [[], hot, [unnamed]]
+    assert [row.busiest for row in status_of(reader)] == [(), tuple(hot), (unnamed,)]
+    assert list(reader.busy) == [0, 0, 0, 7] + [0] * 12
+    roster.set_hot(1, hot[:1])
+    assert reader.hot(1) == hot[:1]
+    roster.set_hot(2, [HotObject("Room", "ff" * 32, "é" * 100, 0.5)])
+    assert reader.hot(2)[0].name.startswith("é" * 20)
+    assert list(reader.owners) == [slot % 3 for slot in range(16)]
     reader.close()
 
 

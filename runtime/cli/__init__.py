@@ -20,6 +20,7 @@ _COMMANDS = {
     "serve": "run",
     "status": "status",
     "reload": "reload",
+    "slots": "slots",
     "migrate": "migrate",
     "objects": "objects",
     "kv": "kv",

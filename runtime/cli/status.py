@@ -59,6 +59,9 @@ def status(config: Path | None, data_dir: Path | None, *, as_json: bool, watch: 
     busy        processor time its events took: seconds, or with --watch percent of a core
     event       how long the work under way has been running; what grows here is stuck
 
+    Below stand the busiest objects of each host, with the part of a core that they took in the last
+    ten seconds or so. Which slots a host owns is in the JSON, and in `roost slots list`.
+
     When none runs on the data directory, that is said, and the exit code is 1.
 
     \b
@@ -79,6 +82,7 @@ def status(config: Path | None, data_dir: Path | None, *, as_json: bool, watch: 
             else:
                 click.echo(about.line(look))
                 show(_HEADERS, _cells(look), _NUMBERS)
+                _show_busiest(look)
             return
         looks = _every_second(roster, connection)
         try:
@@ -90,6 +94,7 @@ def status(config: Path | None, data_dir: Path | None, *, as_json: bool, watch: 
             else:
                 for look in looks:
                     write(plain_table(_HEADERS, _cells(look), _NUMBERS) + "\n\n")
+                    _show_busiest(look, end="\n")
         except KeyboardInterrupt:
             return
         raise RuntimeClosed(f"the instance on {data} has ended")
@@ -199,6 +204,19 @@ def _cells(look: _Look) -> list[tuple[str, ...]]:
     ]
 
 
+def _show_busiest(look: _Look, end: str = "") -> None:
+    """Show the busiest objects, if any are busy."""
+    rows = [
+        (str(host.host), f"{each.busy:.0%}", each.class_name, each.name or each.id)
+        for host in look.hosts
+        for each in host.busiest
+    ]
+    if rows:
+        write("\n" * (not end))
+        show(("host", "busy", "class", "object"), rows, ("host", "busy"))
+        write(end)
+
+
 def _watch(about: _About, looks: Iterator[_Look]) -> None:
     """Keep a table on a terminal's second screen, so that what stood there comes back."""
     write(_SECOND_SCREEN)
@@ -206,5 +224,6 @@ def _watch(about: _About, looks: Iterator[_Look]) -> None:
         for look in looks:
             write(f"{_CLEAR}{about.line(look)}\n\n")
             show(_HEADERS, _cells(look), _NUMBERS)
+            _show_busiest(look)
     finally:
         write(_FIRST_SCREEN)

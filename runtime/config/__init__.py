@@ -88,6 +88,8 @@ class Config:
     """0 lets the system choose."""
     hosts: int | None = None
     """Number of host processes; None leaves it to the runtime."""
+    balance: bool = True
+    """Whether slots move by themselves from a host that stays busier than another."""
     gateways: int = 1
     """Number of processes that speak HTTP and WebSocket, on one port."""
     durability: Durability = "strict"
@@ -167,6 +169,7 @@ def load(path: Path, env: str | None = None) -> Config:
         ip=read_ip(dev),
         port=read_port(dev),
         hosts=read_hosts(roost),
+        balance=roost.flag("balance", default=True),
         gateways=roost.integer("gateways", 1, 1),
         durability=read_durability(roost),
         slots=read_slots(roost),
@@ -220,6 +223,7 @@ def from_keywords(
         ip=read_ip(table),
         port=read_port(table),
         hosts=read_hosts(table),
+        balance=table.flag("balance", default=True),
         gateways=table.integer("gateways", 1, 1),
         durability=read_durability(table),
         slots=read_slots(table),

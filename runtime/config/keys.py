@@ -20,6 +20,7 @@ __all__ = [
 
 ROOST: Final = frozenset(
     {
+        "balance",
         "durability",
         "gateways",
         "grace_s",

@@ -57,6 +57,7 @@ class Settings(TypedDict, total=False):
     """Settings as keyword arguments of `Runtime`; what is left out or None has its default."""
 
     hosts: int | None
+    balance: bool | None
     gateways: int | None
     durability: Durability | None
     slots: int | None

@@ -18,8 +18,10 @@ from contextvars import copy_context
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from runtime.host.activation import Activation
 from runtime.host.alarms import Alarms
 from runtime.host.answers import Incoming
+from runtime.host.busy import Busy
 from runtime.host.catalog import Catalog
 from runtime.host.channel import Channel, LocalExit, RouterExit
 from runtime.host.commits import Commits
@@ -48,7 +50,6 @@ if TYPE_CHECKING:
     import zmq
 
     from runtime.bindings import Bindings
-    from runtime.host.activation import Activation
     from runtime.host.activation import Event as Mail
     from runtime.host.object_sockets import SocketEvent
     from runtime.host.script import Script
@@ -115,6 +116,7 @@ class Host:
         self.on_sent: Callable[[], None] = lambda: None
         """Called after messages were sent; the listener looks again then."""
         self.functions = Functions(caller.run)
+        self.busy = Busy(roster, number, self._slots.slot)
         self.alarms = Alarms(self, self._slots)
         self.tending = Tending(self, self._slots)
         self._router = router
@@ -154,6 +156,7 @@ class Host:
         """Run the calls for which an event waits that is being run."""
         if self.local.astray:
             batch, frames = self.handover.sift(self.local, batch, frames)
+        self.busy.nested = batch
         at = 0
         for message in batch:
             count = message[5] if message[0] in m.PACKED else 0
@@ -182,6 +185,7 @@ class Host:
             self.loop.call_soon(self._stop_settling)
         elif now > self._settle_until:
             return False
+        self.busy.nested_at = now
         task = current_task(self.loop)
         if task is not None:
             _leave_task(self.loop, task)
@@ -297,6 +301,7 @@ class Host:
                         flush_at = flushed + FLUSH_FETCHES_NS
                     now = clock()
                     if now > flush_at:
+                        self.busy.ran(message, flushed, now)
                         flushed = now
                         flush_at = now + FLUSH_NS
                         self.flush()
@@ -313,8 +318,10 @@ class Host:
         finally:
             now = clock()
             self._roster.set_event(self.number, 0, now)
+            self.busy.worked += now - began
             # All figures take 1.5 µs, so they are told now and then; the last ones a moment late.
             if now > self._tell_at:
+                self._sample(batch, now)
                 self._tell(now)
             elif not self._telling_later:
                 self._telling_later = True
@@ -540,6 +547,14 @@ class Host:
 
     # --- the whole -------------------------------------------------------------------------------
 
+    def _sample(self, batch: Batch, now: int) -> None:
+        """Charge what has run since the last time."""
+        last, self.stage.resumed = self.stage.resumed, None
+        resumed = None
+        if isinstance(last, Activation):
+            resumed = (last.class_name, last.id.raw, last.id.name)
+        self.busy.sample(batch, now, resumed)
+
     def _tell(self, now: int) -> None:
         """Write all figures into the roster."""
         self._tell_at = now + TELL_NS
@@ -562,7 +577,10 @@ class Host:
         """Evict what is idle and show a sign of life; once a second."""
         self.catalog.tick(time.monotonic())
         self.caller.shelf.trim()
-        self._tell(time.monotonic_ns())
+        now = time.monotonic_ns()
+        self._sample([], now)
+        self.busy.tick()
+        self._tell(now)
         self.alarms.tick()
         self._slots.clear()
 

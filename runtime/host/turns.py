@@ -87,7 +87,16 @@ class _Spare:
 class Stage:
     """Where the events of one host run. One thread, one loop; events never nest."""
 
-    __slots__ = ("_free", "_inherited", "_loop", "_plain", "_pristine", "_spare", "settle")
+    __slots__ = (
+        "_free",
+        "_inherited",
+        "_loop",
+        "_plain",
+        "_pristine",
+        "_spare",
+        "resumed",
+        "settle",
+    )
 
     def __init__(
         self,
@@ -96,6 +105,8 @@ class Stage:
     ) -> None:
         self._loop = loop
         self.settle = settle
+        self.resumed: Owner | None = None
+        """Whose event has gone on after a wait, last of all."""
         # Every event begins with a copy of this, whatever code made the loop come here.
         self._plain = copy_context()
         self._plain.run(current_event.set, None)
@@ -292,7 +303,8 @@ def _go_on(spare: _Spare) -> Generator[Any, Any, None]:  # noqa: C901  (each gen
     code = spare.coroutine
     if code is None:  # never taken into use
         return
-    owner, waiting, run, settle = spare.owner, spare.waiting, spare.context.run, spare.stage.settle
+    stage, owner, waiting, run = spare.stage, spare.owner, spare.waiting, spare.context.run
+    settle = stage.settle
     if error is not None and hasattr(waiting, "cancel") and waiting.cancel():
         error = None  # it reaches the code through what the code waits for, as in any Task
     while True:
@@ -314,6 +326,7 @@ def _go_on(spare: _Spare) -> Generator[Any, Any, None]:  # noqa: C901  (each gen
                 yield from owner.gate.wait()
             except asyncio.CancelledError as cancelled:
                 error = cancelled
+        stage.resumed = owner
         try:
             waiting = run(code.send, None) if error is None else run(code.throw, error)
         except StopIteration as stop:
@@ -325,4 +338,4 @@ def _go_on(spare: _Spare) -> Generator[Any, Any, None]:  # noqa: C901  (each gen
             owner.failed(spare.ticket, failure)
             break
         error = None
-    spare.stage.give_back(owner, spare.context)
+    stage.give_back(owner, spare.context)

@@ -25,6 +25,7 @@ from runtime.directories import SHARED_MEMORY, write_private
 from runtime.host.process import WHERE, run_host
 from runtime.roster import End, Identity, Roster, State, endpoint
 from runtime.storage.layout import clear_journals
+from runtime.supervisor.balance import Balance, Look
 from runtime.supervisor.children import Child, Stage, describe_exit, fork
 from runtime.supervisor.loop import Loop
 from runtime.supervisor.moves import Moves
@@ -46,6 +47,9 @@ _log = logging.getLogger("roost")
 
 LAST_WORDS_SECONDS = 0.1
 """How long a host has to write down where its event is, before it is killed."""
+
+BALANCE_SECONDS = 1.0
+"""Between two looks at how busy hosts and slots are."""
 
 LOOK_SECONDS = 0.5
 """Between two looks at whether the embedding program still lives, and at the hosts' events."""
@@ -81,6 +85,7 @@ class Supervisor:
         clear_journals(directories.data)
         self._roster = Roster.create(directories.roster, hosts, directories.slots)
         self._moves = Moves(self._roster, self._host, lambda: self._tell_all("look"))
+        self._balance = Balance()
         self._listener = control.listen(str(directories.control))
         self._children: dict[int, Child] = {}
         self._clients: dict[socket.socket, str] = {}
@@ -106,6 +111,8 @@ class Supervisor:
         for number in range(self._hosts):
             self._start("host", number)
         self._watch_hosts()
+        if self._worker.config.balance and self._hosts > 1:
+            self._watch_balance()
         try:
             self._loop.run()
         finally:
@@ -341,6 +348,21 @@ class Supervisor:
                 self._loop.later(LAST_WORDS_SECONDS, partial(self._end_overrun, host))
         self._loop.later(LOOK_SECONDS, self._watch_hosts)
 
+    def _watch_balance(self) -> None:
+        """Move a slot from a host that stays busier than another."""
+        roster = self._roster
+        self._loop.later(BALANCE_SECONDS, self._watch_balance)
+        if not self._moves.idle or any(host.stage is not Stage.UP for host in self._all("host")):
+            self._balance.forget()
+            return
+        busy = [roster.figures(host).busy_ns for host in range(self._hosts)]
+        move = self._balance.look(
+            Look(time.monotonic(), busy, list(roster.busy), list(roster.owners))
+        )
+        if move is not None:
+            _log.info("host %s is much busier than host %s", roster.owners[move[0]], move[1])
+            self._moves.ask(*move, _say_kept)
+
     def _end_overrun(self, host: Child) -> None:
         """End a host that had a moment to write down where its event is."""
         if self._children.get(host.pid) is host:
@@ -475,6 +497,11 @@ class Supervisor:
 
 def _say_moved(asker: socket.socket, number: str, why: str) -> None:
     control.say(asker, "moved", f"{number} {why}")
+
+
+def _say_kept(why: str) -> None:
+    if why:
+        _log.info("%s", why)
 
 
 def only_one_thread() -> bool:

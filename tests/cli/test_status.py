@@ -8,6 +8,14 @@ import subprocess
 
 import pytest
 
+from runtime.ids import slot_of
+
+SPIN = """
+
+def _spin():
+    sum(range(500_000))
+"""
+
 
 @pytest.fixture
 def instance(project, start):
@@ -24,7 +32,7 @@ def test_hosts_are_shown_as_a_plain_table(instance, project, roost):
         "host", "pid", "generation", "state", "slots", "calls", "calls/s", "objects", "waiting",
         "busy", "event",
     ]  # fmt: skip
-    first, second = (line.split() for line in lines[2:])
+    first, second = (line.split() for line in lines[2:4])
     assert first[0] == "0"
     assert second[0] == "1"
     for line in (first, second):
@@ -44,8 +52,39 @@ def test_programs_get_json(instance, project, roost):
     assert sum(host["objects"] for host in told["hosts"]) == 1
     assert set(told["hosts"][0]) == {
         "host", "pid", "generation", "state", "slots", "calls", "objects", "waiting", "busy_s",
-        "event_s",
+        "event_s", "owned", "busiest",
     }  # fmt: skip
+    assert [host["owned"] for host in told["hosts"]] == [[*range(0, 16, 2)], [*range(1, 16, 2)]]
+
+
+def test_the_busiest_objects_are_shown(project, start, roost):
+    script = project / "src/worker.py"
+    source = script.read_text().replace("        visits = ", "        _spin()\n        visits = ")
+    script.write_text(source + SPIN)
+    running = start("serve", cwd=project).ready()
+    told = []
+    while not any(host["busiest"] for host in told):
+        for _ in range(10):
+            assert running.get("/?name=ada")[0] == 200
+        told = json.loads(roost("status", "--json", cwd=project).worked())["hosts"]
+    [busy] = [each for host in told for each in host["busiest"]]
+    assert busy["name"] == "ada"
+    assert 0 < busy["busy"] < 1.5
+    shown = roost("status", cwd=project).worked()
+    assert f"{busy['class_name']}  ada" in shown
+    slots = json.loads(roost("slots", "list", "--json", cwd=project).worked())
+    raw = bytes.fromhex(busy["id"])
+    assert max(slots, key=lambda slot: slot["busy_s"])["slot"] == slot_of(raw, 16)
+
+
+def test_a_slot_is_moved_by_hand(instance, project, roost):
+    said = roost("slots", "move", "3", "0", cwd=project).worked()
+    assert said == "slot 3 is at host 0\n"
+    rows = [line.split() for line in roost("slots", "list", cwd=project).worked().splitlines()]
+    assert rows[0] == ["slot", "host", "busy"]
+    assert rows[4][:2] == ["3", "0"]
+    wrong = roost("slots", "move", "3", "2", cwd=project).failed()
+    assert "there is no host 2: they are 0 to 1" in wrong
 
 
 def watch(run, project, *arguments):

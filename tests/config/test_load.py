@@ -68,6 +68,7 @@ def test_every_setting_arrives_at_its_place(toml: Load):
         cpu_ms = 400_000
         [roost]
         hosts = 4
+        balance = false
         durability = "relaxed"
         slots = 64
         preload = ["numpy", "a.b"]
@@ -82,6 +83,7 @@ def test_every_setting_arrives_at_its_place(toml: Load):
     """)
     assert (config.ip, config.port, config.hosts, config.slots) == ("::1", 0, 4, 64)
     assert (config.durability, config.preload) == ("relaxed", ("numpy", "a.b"))
+    assert config.balance is False
     assert config.compatibility_date == "2026-01-31"
     assert config.compatibility_flags == ("python_workers",)
     assert config.limits == Limits(400_000, 5, 6, 7, 1, 0.5, 8.0, 3, 9)
