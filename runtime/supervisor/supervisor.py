@@ -348,6 +348,17 @@ class Supervisor:
                 self._loop.later(LAST_WORDS_SECONDS, partial(self._end_overrun, host))
         self._loop.later(LOOK_SECONDS, self._watch_hosts)
 
+    def _ask_move(self, what: str, said: Callable[[str], None]) -> None:
+        """Take what a client asks: it checks its numbers, but another version of it may not."""
+        try:
+            slot, host = map(int, what.split())
+        except ValueError:
+            slot = host = -1
+        if 0 <= slot < self._roster.slots and 0 <= host < self._hosts:
+            self._moves.ask(slot, host, said)
+        else:
+            said(f"no slot and host are {what!r}")
+
     def _watch_balance(self) -> None:
         """Move a slot from a host that stays busier than another."""
         roster = self._roster
@@ -466,9 +477,8 @@ class Supervisor:
                 elif verb == "reload":
                     self._ask_reload(connection)
                 elif verb == "move":
-                    number, slot, host = text.split()
-                    said = partial(_say_moved, connection, number)
-                    self._moves.ask(int(slot), int(host), said)
+                    number, _, what = text.partition(" ")
+                    self._ask_move(what, partial(_say_moved, connection, number))
                 elif verb == "finish":
                     self._stop()
 

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from runtime import AsyncRuntime, Runtime
+from runtime import AsyncRuntime, Runtime, control
 from runtime.ids import slot_of
 from tests.stepping import until
 from workers import DurableObject, Response, WorkerEntrypoint
@@ -430,3 +430,14 @@ async def test_a_supervisor_that_is_killed_while_slots_move_leaves_all_that_was_
         assert list(owners(rt)) == [number % HOSTS for number in range(SLOTS)]
         for object_id, number in known.items():
             assert await rt.env.COUNTERS.get(object_id).count() in {number, number + 1}
+
+
+async def test_a_client_that_asks_for_nonsense_is_told_so_and_the_instance_goes_on(tmp_path):
+    async with embedded(tmp_path) as rt:
+        connection = rt.connection
+        for number, what in enumerate(["", "x 1", "16 0", "0 2", "-1 0", "1 2 3"]):
+            waiter = connection._moves[str(number)] = asyncio.get_running_loop().create_future()
+            control.say(connection._instance.connection, "move", f"{number} {what}")
+            with pytest.raises(RoostError, match="no slot and host"):
+                await waiter
+        assert await rt.env.COUNTERS.getByName("a").add(0) == 0
