@@ -6,13 +6,11 @@ use SQL.
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from runtime.ids import slot_of
 from runtime.storage import Journal, ObjectFiles, ObjectStorage, SlotFile
 from runtime.storage.layout import clear_journals, journal_path, slot_path
-from workers.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,15 +21,15 @@ if TYPE_CHECKING:
     from runtime.roster import Roster
     from runtime.storage import ObjectRecord
 
-_log = logging.getLogger("roost.storage")
-
 
 class Slots:
     """Open files by slot."""
 
     def __init__(self, data: Path, roster: Roster, host: int, config: Config) -> None:
         self.data = data
-        self.journal = Journal(journal_path(data, host), durability=config.durability)
+        relaxed = config.durability == "relaxed"
+        self.journal = None if relaxed else Journal(journal_path(data, host))
+        """Saves syncs. Where there are none it would only let a power cut take a write and leave the next."""
         self._roster = roster
         self._host = host
         self._cleared = False
@@ -74,12 +72,11 @@ class Slots:
 
     def clear(self) -> None:
         """Remove the journals of this host's predecessors, once all its slots have what they have."""
-        if not self._cleared and all(slot in self._files for slot in self.owned()):
+        if self.journal is None or self._cleared:
+            return
+        if all(slot in self._files for slot in self.owned()):
             self._cleared = True
-            try:
-                clear_journals(self.data, self._host, self._files, but=self.journal.path)
-            except StorageError as error:
-                _log.warning("a journal stays until the next start: %s", error)
+            clear_journals(self.data, self._host, self._files, but=self.journal.path)
 
     def storage_for(self, activation: Activation) -> ObjectStorage:
         """Return the storage of an activation. Raises StorageError when its file cannot be used."""
@@ -117,4 +114,5 @@ class Slots:
             file.close()
         self._files.clear()
         self.files.close()
-        self.journal.close()
+        if self.journal is not None:
+            self.journal.close()

@@ -14,7 +14,7 @@ One round is under way at a time; marks gather for the next meanwhile.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from runtime.storage.write_set import Puts
 from workers.errors import StorageError
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from runtime.storage.write_set import Change
 
 __all__ = ["CommitGroup", "Round"]
+
+RECORD_BYTES: Final = 4 << 20
+"""Of a round's puts go to the journal, at most and about; the others are committed in their files."""
 
 
 @dataclass(slots=True, eq=False)
@@ -50,7 +53,7 @@ class _Part:
         """Write the journal's record."""
         try:
             for file in rows:
-                if file.in_journal != journal.id:  # it was opened anew since, and says so no more
+                if file.unsound or file.in_journal != journal.id:  # it does not say so, or no more
                     file.commit(())
                     file.sync()
             journal.append(rows)
@@ -152,6 +155,7 @@ class CommitGroup:
         rows: dict[SlotFile, Rows] = {}
         taken: list[tuple[Store, Change | Puts]] = []
         failures: dict[int, Exception] = {}
+        room = RECORD_BYTES
         for storage in marked:
             change = _take(storage, failures)
             if change is None:
@@ -159,7 +163,14 @@ class CommitGroup:
             entry = storage, change
             taken.append(entry)
             file = storage.file
-            if takes is not None and file.in_journal == takes and type(change) is Puts:
+            if (
+                type(change) is Puts
+                and takes is not None
+                and file.in_journal == takes
+                and not file.unsound  # that it says so may not be on disk
+                and room > 0
+            ):
+                room -= change.size
                 late.append(entry)
                 _add(rows, file, change)
                 continue
@@ -202,6 +213,7 @@ class CommitGroup:
                     f"the sync of {part.file.KIND} {part.file.path} died: {error!r}"
                 )
                 cause.__cause__ = error
+                part.file.unsound = True
             if cause is not None:
                 for storage, _ in part.taken:
                     failures.setdefault(id(storage), cause)

@@ -37,7 +37,6 @@ from workers.errors import StorageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
-    from typing import Literal
 
     from runtime.storage.slot_file import SlotFile
 
@@ -70,6 +69,7 @@ class Journal:
     """Its name until it starts anew; no two are the same."""
     number: int
     """How many records it has."""
+    needs_sync: Final = True
     starting: bool
     """Whether it can take nothing before it has started, which the next round's `sync` does."""
     unsound: bool
@@ -81,35 +81,31 @@ class Journal:
         self,
         path: Path,
         *,
-        durability: Literal["strict", "relaxed"] = "strict",
         fdatasync: Callable[[int], None] = os.fdatasync,
         pwrite: Callable[[int, memoryview, int], int] = os.pwrite,
     ) -> None:
         """The file is made by the first round; `fdatasync` and `pwrite` are replaced by tests only."""
         self.path = path
         self.members = set()
-        self._strict = durability == "strict"
         self._fdatasync = fdatasync
         self._pwrite = pwrite
         self._fd: int | None = None
         self._room = 0  # the file's size
         self.unsound = False
+        self._stranded = False  # a file was closed and lacks something that this one has
         self._restart()
 
     def _restart(self) -> None:
+        if self._stranded:
+            self._leave_behind()
         self.id = secrets.randbits(63)
         self.number = 0
         self.starting = True
         self._end = _HEAD.size
 
-    @property
-    def needs_sync(self) -> bool:
-        """Whether `sync()` has anything to do."""
-        return self._strict or self.starting
-
     def takes(self) -> bool:
         """Return whether the next round may append; otherwise it must make the journal start."""
-        if not self.starting and (self.unsound or self._end > JOURNAL_BYTES):
+        if not self.starting and (self.unsound or self._stranded or self._end > JOURNAL_BYTES):
             self._restart()
         return not self.starting
 
@@ -133,10 +129,9 @@ class Journal:
 
     def _take_back(self) -> None:
         """Make void what there may be of a record that failed, so that nobody brings it in."""
-        try:
+        self.unsound = True  # the record may be on disk, and this not
+        with suppress(OSError):
             self._write(bytes(_RECORD.size), self._end)
-        except OSError:
-            self.unsound = True
 
     def _write(self, data: bytes, offset: int) -> None:
         assert self._fd is not None
@@ -153,7 +148,7 @@ class Journal:
         try:
             if self.starting:
                 self._start()
-            elif self._strict:
+            else:
                 self._fdatasync(self._descriptor)
         except OSError as cause:
             if self.starting and not self.unsound:
@@ -179,10 +174,9 @@ class Journal:
         head = _HEAD.pack(_MAGIC, self.id, _checksum(self.id, 0, _MAGIC))
         self._write(head, 0)
         self._room = max(self._room, len(head))
-        if self._strict:
-            self._fdatasync(self._descriptor)
-            if is_new:
-                sync_directory(self.path.parent)
+        self._fdatasync(self._descriptor)
+        if is_new:
+            sync_directory(self.path.parent)
         self.unsound = False
         self.members.clear()
         self.starting = False
@@ -193,11 +187,25 @@ class Journal:
             self._fd = None
         self.path.unlink(missing_ok=True)
 
+    def leave(self, file: SlotFile, *, has_all: bool) -> None:
+        """Take note that a file is closed. Without having all, it is brought up by its next opening."""
+        self._stranded = self._stranded or (not has_all and file in self.members)
+        self.members.discard(file)
+
+    def _leave_behind(self) -> None:
+        """Go on in another file; the next start of the instance removes this one."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+        host = self.path.name.partition("-")[0]
+        self.path = self.path.with_name(f"{host}-{secrets.token_hex(4)}{self.path.suffix}")
+        self._stranded = self.unsound = False
+
     def close(self) -> None:
         """Close the journal, and remove it unless a file lacks something that it has."""
         if self._fd is None:
             return
-        if self.members:
+        if self.members or self._stranded:
             os.close(self._fd)
             self._fd = None
         else:

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING
@@ -33,6 +34,7 @@ __all__ = [
     "stored_objects",
 ]
 
+_log = logging.getLogger("roost.storage")
 _SUFFIX = ".sqlite"
 _JOURNAL = ".journal"
 
@@ -62,7 +64,7 @@ def clear_journals(
     """Remove journals that were left by hosts that were killed, once their files have what they have.
 
     Of all hosts, in a directory that no host uses; or those of one host before its own, `but`, if it has
-    `opened` all slots of them, which has brought in their rows. Raises StorageError.
+    `opened` all slots of them, which has brought in their rows. One with a file that cannot be used stays.
     """
     for path in (data / "slots").glob(f"{'*' if host is None else host}-*{_JOURNAL}"):
         if path == but:
@@ -74,8 +76,8 @@ def clear_journals(
                     SlotFile(slot_path(data, slot)).close()
             if opened is None or all(slot in opened for slot in slots):
                 path.unlink(missing_ok=True)
-        except OSError as cause:
-            raise StorageError(f"journal {path} cannot be read: {cause}") from cause
+        except (OSError, StorageError) as error:
+            _log.warning("journal %s stays until the next start: %s", path, error)
     forget()
 
 

@@ -216,25 +216,30 @@ class SlotFile(WalFile):
 
     def _bring_in_journal(self, connection: apsw.Connection) -> None:
         """Write what a journal has and this file lacks, durably; it is in none after that."""
-        self._ahead, self.in_journal = {}, None
+        self._ahead = {}
         found: Any = connection.execute("SELECT name, id, number FROM journals")
         marks = found.fetchall()
         if not marks:
+            self.in_journal = None
             return
         for name, journal, number in marks:
-            if self._journal is not None and name == self._journal.path.name:
+            is_own = self._journal is not None and name == self._journal.path.name
+            if is_own:
                 forget()  # it has been written to since
             try:
                 for rows in rows_after(self.path.parent / name, journal, number, self.label):
                     self._merge(rows)
             except OSError as cause:
                 raise StorageError(f"journal {name} cannot be read: {cause}") from cause
+            if is_own:
+                forget()
         connection.execute("BEGIN IMMEDIATE").fetchall()
         for sql, overdue in self._overdue():
             connection.executemany(sql, overdue).fetchall()
         connection.execute("DELETE FROM journals; COMMIT").fetchall()
         self._bring_in(connection)
         self._level()
+        self.in_journal = None  # not before: until then the journal must stay
 
     # --- the journal -----------------------------------------------------------------------------
 
@@ -244,8 +249,7 @@ class SlotFile(WalFile):
         journal = self._journal
         if journal is not None and journal.unsound and self in journal.members:
             self.catch_up()
-            self._unsound = True  # until the log is synced
-            self._mend()
+            self.sync()
             journal.members.discard(self)
 
     def take_in(self, rows: Rows) -> None:
@@ -495,6 +499,9 @@ class SlotFile(WalFile):
             self.sync()  # the checkpoint of a closing does not tell when it fails
             self.in_journal = None
 
+    def _copied(self, copy: apsw.Connection) -> None:
+        copy.execute("DELETE FROM journals").fetchall()  # it has no part in what comes after
+
     def _copying(self) -> None:
         self.catch_up()
 
@@ -505,8 +512,8 @@ class SlotFile(WalFile):
         self._all = None
         try:
             super().close()
-            if self._journal is not None and self.in_journal is None:
-                self._journal.members.discard(self)
+            if self._journal is not None:
+                self._journal.leave(self, has_all=self.in_journal is None)
         finally:
             os.close(self._owned)
             self._owned = -1

@@ -81,7 +81,8 @@ class WalFile:
         self._log = f"{path}-wal"
         self._log_fd: int | None = None
         self._syncing = Lock()  # guards _log_fd, which sync() uses and close() closes
-        self._unsound = False  # a sync failed: what the log has on disk is unknown
+        self.unsound = False
+        """Whether a sync failed: what the log has on disk is unknown until the next use mends it."""
         self._use(self._connect())
 
     # --- opening ---------------------------------------------------------------------------------
@@ -136,6 +137,9 @@ class WalFile:
     def _copying(self) -> None:
         """Do what is to be done before pages are copied."""
 
+    def _copied(self, copy: apsw.Connection) -> None:
+        """Do what is to be done to a copy that has all pages."""
+
     def _opened(self, connection: apsw.Connection, version: int) -> None:
         """Do to a file of a format, 0 if it is new, what this kind of file wants."""
 
@@ -153,7 +157,7 @@ class WalFile:
 
     def _sound(self) -> None:
         """Make sure that the file may be used."""
-        if self._unsound:
+        if self.unsound:
             self._mend()
 
     def _unreadable(self, cause: Exception) -> StorageError:
@@ -179,14 +183,14 @@ class WalFile:
             return
         with self._syncing:
             # After a failure, the kernel reports success for pages that it has dropped.
-            if self._unsound:
+            if self.unsound:
                 raise StorageError(
                     f"{self.KIND} {self.path} is not durable: an earlier sync failed"
                 )
             try:
                 self._fdatasync(self._log_descriptor())
             except OSError as cause:
-                self._unsound = True
+                self.unsound = True
                 raise StorageError(f"{self.KIND} {self.path} is not durable: {cause}") from cause
 
     def _log_descriptor(self) -> int:
@@ -216,12 +220,12 @@ class WalFile:
         """
         self._disconnect()
         self._use(self._connect())
-        self._unsound = False
+        self.unsound = False
 
     def _disconnect(self) -> None:
         """Close the connection; an unsound log is left as it is, for the next opening."""
         try:
-            if self._unsound:
+            if self.unsound:
                 with suppress(apsw.ConnectionClosedError):
                     self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             else:
@@ -243,6 +247,7 @@ class WalFile:
             with closing(apsw.Connection(str(target), flags=apsw.SQLITE_OPEN_READWRITE)) as copy:
                 copy.execute("PRAGMA synchronous = OFF").fetchall()
                 yield from self._copy_into(copy)
+                self._copied(copy)
                 # The file's own header says WAL, which would leave a log beside the copy.
                 copy.execute("PRAGMA journal_mode = DELETE").fetchall()
         except (OSError, apsw.Error) as cause:
@@ -273,4 +278,4 @@ class WalFile:
                 if self._log_fd is not None:
                     os.close(self._log_fd)
                     self._log_fd = None
-            self._unsound = False  # a closed file is not mended, but refuses use
+            self.unsound = False  # a closed file is not mended, but refuses use

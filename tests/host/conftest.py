@@ -35,9 +35,10 @@ class Disk:
         self.error = None
 
     def sync(self, _descriptor):
-        """Stand in for fdatasync, on a sync thread."""
+        """Stand in for fdatasync, on a sync thread; on the loop's, after a failure, nothing is held."""
         self._loop.call_soon_threadsafe(self._begin)
-        self._open.wait()
+        if threading.current_thread() is not threading.main_thread():
+            self._open.wait()
         with self._counting:
             self.syncs += 1
         if self.error is not None:

@@ -72,7 +72,7 @@ class SlowDisk(Disk):
         self.waiting = 0
 
     def sync(self, descriptor):
-        if self.slow:
+        if self.slow and threading.current_thread() is not threading.main_thread():
             self.waiting += 1
             self.permits.acquire()
             self.waiting -= 1

@@ -19,6 +19,7 @@ from runtime.storage import RECORDS, CommitGroup, Journal, ObjectStorage, SlotFi
 from runtime.storage import slot_file as slot_files
 from runtime.storage.journal import rows_after
 from runtime.storage.layout import clear_journals, journal_path
+from workers.errors import StorageError
 
 NAMESPACE = NamespaceKey("w-Room")
 LIMITS = Limits(value_bytes=1 << 20)
@@ -232,6 +233,8 @@ def test_a_copy_has_what_only_the_journal_has(shelf, tmp_path):
     house.put(2)
     for _ in house.files[0].copy_to(tmp_path / "copy.sqlite"):
         pass
+    with closing(apsw.Connection(str(tmp_path / "copy.sqlite"))) as copy:
+        assert copy.execute("SELECT * FROM journals").fetchall() == []
     with closing(SlotFile(tmp_path / "copy.sqlite")) as copy:
         assert copy.read(NAMESPACE.from_name("a").raw, b"k") == b"\x80\x05K\x02."
 
@@ -336,18 +339,20 @@ def test_after_a_sync_that_failed_nothing_is_read_before_it_is_durable(shelf):
 
     house.on_sync = bad
     first = os.open(house.journal.path, os.O_RDONLY)
-    log = house.files[0].path.with_name(f"{house.files[0].path.name}-wal")
     assert house.put(3).keys() == {id(house.objects["a"])}
-    assert house.value("a") in (2, 3)
-    assert log.stat().st_size == 0  # all is in the main file, which SQLite syncs
+    with pytest.raises(StorageError, match="is not durable"):
+        house.value("a")
     broken.clear()
+    assert house.value("a") in (2, 3)  # the file was opened anew, which syncs it
     house.objects["a"] = house.open("a")
     house.put(3)
     house.put(4)
     broken.add("journal")
     assert house.put(5).keys() == {id(house.objects["a"])}
-    assert house.value("a") in (4, 5)
-    assert log.stat().st_size == 0  # all is in the main file, which SQLite syncs
+    house.syncs.clear()
+    assert house.value("a") == 5
+    assert house.value("a") == 5
+    assert house.syncs == [0]
     broken.clear()
     house.objects["a"] = house.open("a")
     house.put(6)
@@ -361,7 +366,6 @@ def test_nor_when_somebody_elses_commit_had_the_file_catch_up(shelf):
     house = shelf("ab", slots=1)
     house.put(1)
     house.put(2)
-    log = house.files[0].path.with_name(f"{house.files[0].path.name}-wal")
 
     def bad(what, descriptor):
         raise OSError(5, "Input/output error")
@@ -370,10 +374,10 @@ def test_nor_when_somebody_elses_commit_had_the_file_catch_up(shelf):
     assert house.put(3, "a").keys() == {id(house.objects["a"])}
     house.on_sync = good
     run(house.objects["b"].setAlarm(5))
+    house.syncs.clear()
     round_ = house.group.start_round()
-    assert log.stat().st_size > 0
     assert house.value("a") == 3
-    assert log.stat().st_size == 0
+    assert house.syncs == [0]
     round_.sync()
     assert house.group.end_round(round_) == {}
     house.objects["a"] = house.open("a")
@@ -381,6 +385,87 @@ def test_nor_when_somebody_elses_commit_had_the_file_catch_up(shelf):
     assert house.put(5) == {}
     assert house.syncs[-1:] == ["journal"]
     assert house.value("a") == house.value("b") == 5
+
+
+def test_no_row_is_in_the_journal_before_its_file_says_so_durably(shelf, monkeypatch):
+    monkeypatch.setattr(journal, "JOURNAL_BYTES", 600)
+    house = shelf("abcd")
+    house.put(1)
+    before = house.journal.id
+    while house.journal.id == before:
+        house.put("x" * 100, "a")  # the journal starts anew without the other file
+    other = house.files[0]
+    assert other.in_journal != house.journal.id
+    good, house.on_sync = house.on_sync, broken_sync
+    run(house.objects["b"].setAlarm(5))
+    assert house.round().keys() == {id(house.objects["b"])}
+    house.on_sync = good
+    house.syncs.clear()
+    assert house.put(2, "d") == {}
+    assert house.syncs == [0]
+    assert house.put(3, "d") == {}
+    assert house.syncs == [0, "journal"]
+    assert house.value("d") == 3
+
+
+def broken_sync(what, descriptor):
+    raise OSError(5, "Input/output error")
+
+
+def test_a_file_that_cannot_have_all_when_it_is_closed_leaves_the_journal_and_the_others_go_on(
+    shelf, tmp_path
+):
+    house = shelf()
+    house.put(1)
+    house.put(2)
+    lacking, first = house.files[0], house.journal.path
+    lacking._connection.set_commit_hook(lambda: True)  # makes every COMMIT fail
+    lacking.close()
+    house.files[0] = SlotFile(lacking.path, journal=house.journal)
+    assert [house.value(name) for name in "abcd"] == [2] * 4
+    for value in (3, 4):
+        house.put(value, "a", "c")
+    house.syncs.clear()
+    house.put(5, "a", "c")
+    assert house.syncs == ["journal"]
+    assert first.exists()
+    assert house.journal.path != first
+    house.close()
+    assert [*(tmp_path / "slots").glob("*.journal")] == [first]
+    clear_journals(tmp_path)
+    assert not first.exists()
+
+
+def test_a_journal_that_cannot_be_read_when_its_file_is_mended_stays(shelf, monkeypatch):
+    house = shelf("a", slots=1)
+    house.put(1)
+    house.put(9)
+    house.files[0].unsound = True
+
+    def unreadable(*_):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(slot_files, "rows_after", unreadable)
+        with pytest.raises(StorageError, match=r"cannot be read: .*Input/output"):
+            house.value("a")
+        house.close()
+    assert house.journal.path.exists()
+    assert shelf("a", slots=1).value("a") == 9
+
+
+def test_a_file_that_is_broken_keeps_its_journal_and_nobody_from_starting(shelf, tmp_path, caplog):
+    house = shelf()
+    house.put(1)
+    house.put(2)
+    dead = tmp_path / "dead"
+    dead.mkdir()
+    copied(tmp_path / "slots", dead / "slots")
+    (dead / "slots" / "00001.sqlite-wal").unlink()
+    (dead / "slots" / "00001.sqlite").write_bytes(b"no database" * 1000)
+    clear_journals(dead)
+    assert "stays until the next start: slot file" in caplog.text
+    assert [*(dead / "slots").glob("*.journal")]
 
 
 # --- any order of it all ---------------------------------------------------------------------------
