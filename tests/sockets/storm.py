@@ -59,7 +59,7 @@ class Talker:
     acknowledged: list[str] = field(default_factory=list)
     pending: dict[str, None] = field(default_factory=dict)
     again: set[str] = field(default_factory=set)
-    """What it was asked to say again."""
+    """What it was asked to say again: it may hear that twice, late the second time."""
     asked: int = 0
     last: int = 0
     """The number of the latest message that it has heard."""
@@ -83,7 +83,6 @@ class Talker:
                 del self.pending[mark]
                 self.acknowledged.append(mark)
                 if not self.pending:
-                    self.again.clear()
                     if stop.is_set():
                         return
                     await self._say_more()
