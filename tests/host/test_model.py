@@ -20,7 +20,7 @@ from runtime.storage import Journal, SlotFile
 from tests.host.conftest import Disk, House
 from tests.stepping import settle, until
 from workers import DurableObject
-from workers.errors import ObjectReset
+from workers.errors import ObjectReset, StorageError
 
 
 class Diary(DurableObject):
@@ -176,7 +176,9 @@ class Life(RuleBasedStateMachine):
             if reply.cancelled():
                 continue
             error = reply.exception()
-            if isinstance(error, ObjectReset):
+            if isinstance(
+                error, (ObjectReset, StorageError)
+            ):  # it may not be read while the disk fails
                 continue
             shown = error.args[0] if error is not None else reply.result()
             self.seen.append(shown)
