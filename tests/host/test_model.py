@@ -176,9 +176,8 @@ class Life(RuleBasedStateMachine):
             if reply.cancelled():
                 continue
             error = reply.exception()
-            if isinstance(
-                error, (ObjectReset, StorageError)
-            ):  # it may not be read while the disk fails
+            # Nothing is read while the disk fails, if it might not be durable.
+            if isinstance(error, ObjectReset | StorageError):
                 continue
             shown = error.args[0] if error is not None else reply.result()
             self.seen.append(shown)
