@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +54,7 @@ def run(*, quick: bool = False) -> Report:
     results, targets = round_trips(turns, calls=50 if quick else 2_000)
     results += batches(turns, calls=2_000 if quick else 128_000)
     calls = 2_000 if quick else 60_000
+    results += submitted(turns, 1_000 if quick else 20_000)
     found, more = uvloop.run(pipelined(turns, calls, objects=20 if quick else 1_000))
     results += found
     others, skipped = rivals.run(quick=quick)
@@ -106,6 +109,31 @@ def batches(turns: int, calls: int) -> list[Result]:
                 result(name, "raw pyzmq", [size * rate for rate in rates], "calls/s"),
             ]
     return results
+
+
+def submitted(turns: int, calls: int) -> list[Result]:
+    """Submit calls from a plain program, and take their results; beside it a pool of one thread."""
+    rates: dict[str, list[float]] = {"ThreadPoolExecutor": [], "Roost": []}
+    here = Counter(None, None)
+    with (
+        tempfile.TemporaryDirectory() as data,
+        ThreadPoolExecutor(1) as pool,
+        Runtime(objects={"COUNTERS": Counter}, data_dir=data, hosts=1) as rt,
+    ):
+        submits = (
+            partial(pool.submit, here.increment),
+            rt.env.COUNTERS.getByName("one").increment.submit,
+        )
+        for turn in range(-1, turns):
+            for system, submit in zip(rates, submits, strict=True):
+                began = time.perf_counter()
+                for future in [submit(1) for _ in range(calls)]:
+                    future.result()
+                if turn >= 0:
+                    rates[system].append(calls / (time.perf_counter() - began))
+    return [
+        result("one object, submitted", system, found, "calls/s") for system, found in rates.items()
+    ]
 
 
 async def calls_a_second(drive: Coroutine[Any, Any, object], calls: int) -> float:

@@ -16,7 +16,7 @@ from runtime.roster import Roster, State, describe_loss, endpoint
 from runtime.wire import messages as m
 from runtime.wire.codec import SOCKET, decode, encode, parcel
 from runtime.wire.deadlines import Deadlines
-from runtime.wire.link import Link, Reply
+from runtime.wire.link import BURST, Link, Reply
 from runtime.wire.listener import readable
 from runtime.wire.parked import Fence, Placement, forward
 from workers.body import take_content
@@ -219,8 +219,9 @@ class Caller:
             return
         kind, first, second, frames = ready
         link = self.link_of(target)
-        message = (kind, link.number(waiter), target, method, first, second)
-        link.post_call(waiter, message, frames)
+        number = link.number(waiter)
+        link.post_call(waiter, (kind, number, target, method, first, second), frames)
+        link.burst(number, BURST)
 
     def call(
         self,
