@@ -10,7 +10,6 @@ from __future__ import annotations
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ from runtime import AsyncRuntime, Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
+    from concurrent.futures import Future
 
     from benchmarks.report import Result, Target
 
@@ -120,10 +120,10 @@ def submitted(turns: int, calls: int) -> list[Result]:
         ThreadPoolExecutor(1) as pool,
         Runtime(objects={"COUNTERS": Counter}, data_dir=data, hosts=1) as rt,
     ):
-        submits = (
-            partial(pool.submit, here.increment),
+        submits: list[Callable[[int], Future[int]]] = [
+            lambda by: pool.submit(here.increment, by),
             rt.env.COUNTERS.getByName("one").increment.submit,
-        )
+        ]
         for turn in range(-1, turns):
             for system, submit in zip(rates, submits, strict=True):
                 began = time.perf_counter()
