@@ -321,6 +321,11 @@ class Activation:
         self.say(confirmation)
         return confirmation.future
 
+    def all_durable(self) -> Awaitable[None] | None:
+        """Return what to await until all that was written is durable; None when it is."""
+        self.output.wait_for_all()
+        return self.confirm()
+
     def wait_until(self, awaitable: Awaitable[object]) -> None:
         """Keep the activation until something is done."""
         keep(self.host, self._kept, awaitable, f"{self.class_name} {self.id}")
@@ -371,6 +376,11 @@ class Activation:
         self.output.wrote()
         self.host.commits.mark(self)
 
+    def wrote_unconfirmed(self) -> None:
+        """Take note of a write that is committed like any, but that nothing waits for."""
+        self.output.wrote_unconfirmed()
+        self.host.commits.mark(self)
+
     # --- commits and the end ---------------------------------------------------------------------
 
     def confirmed(self) -> None:
@@ -399,7 +409,7 @@ class Activation:
             or self.flows
             or self._kept
             or self.gate.locks
-            or not self.output.open
+            or not self.output.settled
             or self.context.critical
             or (self.sockets is not None and self.sockets.held)
         )

@@ -70,15 +70,21 @@ class InputGate:
 class OutputGate(Generic[T]):
     """Keeps what was said since the last durable write, in order."""
 
-    __slots__ = ("_flying", "_next", "open")
+    __slots__ = ("_flying", "_next", "_unconfirmed", "open")
 
     open: bool
-    """Whether everything written is durable, so that nothing needs to wait."""
+    """Whether nothing needs to wait: everything written is durable, or nobody waits for it."""
 
     def __init__(self) -> None:
         self.open = True
         self._next: list[T] | None = None  # waits for a commit that has not begun
         self._flying: list[T] | None = None  # waits for the commit that is under way
+        self._unconfirmed = False  # something is written for which nothing waits, and not taken
+
+    @property
+    def settled(self) -> bool:
+        """Whether everything written is durable."""
+        return self.open and self._flying is None and not self._unconfirmed
 
     @property
     def flying(self) -> bool:
@@ -90,6 +96,17 @@ class OutputGate(Generic[T]):
         self.open = False
         if self._next is None:
             self._next = []
+
+    def wrote_unconfirmed(self) -> None:
+        """Take note of a write for which nothing waits."""
+        self._unconfirmed = True
+
+    def wait_for_all(self) -> None:
+        """Have what is said from now on wait for all that is written."""
+        if self._unconfirmed:
+            self.wrote()
+        elif self._flying is not None:
+            self.open = False
 
     @property
     def last(self) -> T | None:
@@ -108,6 +125,7 @@ class OutputGate(Generic[T]):
         assert self._flying is None
         self._flying = self._next if self._next is not None else []
         self._next = None
+        self._unconfirmed = False
 
     def confirmed(self) -> list[T]:
         """Take note that the commit is durable; returns what may leave now."""
@@ -127,5 +145,5 @@ class OutputGate(Generic[T]):
         """
         lost = [*(self._flying or ()), *(self._next or ())]
         self._flying = self._next = None
-        self.open = False
+        self.open = self._unconfirmed = False
         return lost

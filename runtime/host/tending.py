@@ -202,7 +202,7 @@ class Tending:
 
 async def _durable(activation: Activation) -> None:
     """Wait until all that an object has written is durable."""
-    confirmation = activation.confirm()
+    confirmation = activation.all_durable()
     if confirmation is not None:
         await confirmation
 

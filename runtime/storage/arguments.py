@@ -50,7 +50,7 @@ _OPTIONS: Final = {
     "list": (*_READ, "start", "startAfter", "end", "prefix", "reverse", "limit"),
 }
 """What each method accepts. Roost's storage reads and writes memory at once, so that concurrency
-and caching have nothing to choose; a write with allowUnconfirmed holds the output gate like any."""
+and caching have nothing to choose."""
 
 
 def _snake(name: str) -> str:
@@ -102,22 +102,22 @@ def keys_of(keys: Any) -> list[str] | None:
 
 def entries_to_put(
     key: Any, value: Any, options: Any, keywords: Mapping[str, Any]
-) -> list[tuple[str, Any]]:
-    """Return what `put(key, value, options)` or `put(entries, options)` writes, keys checked.
+) -> tuple[list[tuple[str, Any]], dict[str, Any]]:
+    """Return what `put(key, value, options)` or `put(entries, options)` writes, and its options.
 
     TypeError when the call has neither shape; otherwise raises as `key_text` and `read_options`.
     """
     if isinstance(key, Mapping):
         if options is not None:
             raise TypeError(_PUT_SHAPE)
-        read_options("put", None if value is NOTHING else value, keywords)
-        return [(key_text(name), its) for name, its in key.items()]
+        read = read_options("put", None if value is NOTHING else value, keywords)
+        return [(key_text(name), its) for name, its in key.items()], read
     if keys_of(key) is not None:
         raise TypeError(_PUT_SHAPE)
     if value is NOTHING:
         raise TypeError("put() called with undefined value.")
-    read_options("put", options, keywords)
-    return [(key_text(key), value)]
+    read = read_options("put", options, keywords)
+    return [(key_text(key), value)], read
 
 
 def read_options(method: str, given: Any, keywords: Mapping[str, Any]) -> dict[str, Any]:

@@ -84,6 +84,7 @@ class ObjectStorage(Store):
         alone: Alone = nowhere,
         can_alarm: Callable[[], bool] = lambda: True,
         on_alarm: Callable[[Alarm | None], None] | None = None,
+        on_unconfirmed: Callable[[], None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`alone` runs an async function while no other event of the object goes on."""
@@ -97,6 +98,7 @@ class ObjectStorage(Store):
             files=files,
             slot=slot,
             on_alarm=on_alarm,
+            on_unconfirmed=on_unconfirmed,
         )
         self._undo = self._writes.undo  # stays the same list
         self._alone = alone
@@ -135,7 +137,8 @@ class ObjectStorage(Store):
         """Write one value, `put(key, value)`, or every one of a dict, `put(entries)`; all or none.
 
         None is a value like any other. Raises TypeError when a value cannot be pickled, ValueError
-        when a key (2,048 bytes of UTF-8) or a value is too large.
+        when a key (2,048 bytes of UTF-8) or a value is too large. With `allowUnconfirmed`, here as in
+        all that writes, nothing that the object says waits for the write; `sync()` does.
         """
         limit = self._value_bytes
         if (
@@ -149,26 +152,26 @@ class ObjectStorage(Store):
         ):
             # Nearly every put is this one, and takes half the time of the general way below.
             held = hold(key, value, limit)
-            if not self._pending:
+            if not self._announced:
                 self.begin_write()
             self._known[key] = self._pending[key] = held
             return DONE
-        entries = entries_to_put(key, value, options, more)
+        entries, read = entries_to_put(key, value, options, more)
         checked = [(name, hold(name, its, limit)) for name, its in entries]
         if checked:
-            self.begin_write()
+            self.begin_write(confirmed=not read.get("allow_unconfirmed"))
         for name, held in checked:
             self._writes.put(name, held)
         return DONE
 
     def delete(self, key: Any, options: Any = None, /, **more: Any) -> Awaitable[Any]:
         """Delete a key and return whether it was there; of several, return how many were."""
-        if options is not None or more:
-            read_options("delete", options, more)
+        read = read_options("delete", options, more) if options is not None or more else {}
+        confirmed = not read.get("allow_unconfirmed")
         keys = keys_of(key)
         if keys is None:
-            return Ready(self.remove((key_text(key),)) > 0)
-        return Ready(self.remove(keys))
+            return Ready(self.remove((key_text(key),), confirmed=confirmed) > 0)
+        return Ready(self.remove(keys, confirmed=confirmed))
 
     def list(self, options: Any = None, /, **more: Any) -> Awaitable[dict[str, Any]]:
         """Return keys and values in key order (of UTF-8 bytes), all or a range.
@@ -194,13 +197,15 @@ class ObjectStorage(Store):
 
         Raises RuntimeError within a transaction.
         """
-        if options is not None or more:
-            read_options("delete_all", options, more)
-        self.wipe()
+        read = read_options("delete_all", options, more)
+        self.wipe(confirmed=not read.get("allow_unconfirmed"))
         return DONE
 
     async def sync(self) -> None:
-        """Wait until everything written so far is durable. Raises what its commit failed with."""
+        """Wait until everything written so far is durable, also what nothing else waits for.
+
+        Raises what its commit failed with.
+        """
         self.check()
         waiting = self._confirm()
         if waiting is not None:
@@ -255,8 +260,7 @@ class ObjectStorage(Store):
         An object has one alarm: this takes the place of another. A time that has passed means now.
         Raises TypeError when the class has no `alarm()`.
         """
-        if options is not None or more:
-            read_options("set_alarm", options, more)
+        read = read_options("set_alarm", options, more)
         time = alarm_time(when)
         if not self._can_alarm():
             raise TypeError(
@@ -265,15 +269,14 @@ class ObjectStorage(Store):
         time = max(time, int(self._clock() * 1000))
         if self._ringing is not None and time <= self._ringing.scheduled:
             time = self._ringing.scheduled + 1  # tells it from the one that rings
-        self.put_alarm(Alarm(time, time))
+        self.put_alarm(Alarm(time, time), confirmed=not read.get("allow_unconfirmed"))
         return DONE
 
     def delete_alarm(self, options: Any = None, /, **more: Any) -> Awaitable[None]:
         """Cancel the alarm, if there is one. The call of `alarm()` under way goes on."""
-        if options is not None or more:
-            read_options("delete_alarm", options, more)
+        read = read_options("delete_alarm", options, more)
         if self.alarm() is not None:
-            self.put_alarm(None)
+            self.put_alarm(None, confirmed=not read.get("allow_unconfirmed"))
         return DONE
 
     # --- what was before -------------------------------------------------------------------------

@@ -95,10 +95,12 @@ class Store:
         "_known",
         "_moving",
         "_on_alarm",
+        "_on_unconfirmed",
         "_on_write",
         "_owed",
         "_pending",
         "_slot",
+        "_unconfirmed",
         "_value_bytes",
         "_waiting",
         "_writes",
@@ -129,8 +131,12 @@ class Store:
         files: ObjectFiles | None = None,
         slot: int = 0,
         on_alarm: Callable[[Alarm | None], None] | None = None,
+        on_unconfirmed: Callable[[], None] | None = None,
     ) -> None:
-        """`files` is None for a class without SQL; `on_alarm` hears of alarms that are durable."""
+        """`files` is None for a class without SQL; `on_alarm` hears of alarms that are durable.
+
+        `on_unconfirmed` is called instead of `on_write` for a write that nothing is to wait for.
+        """
         self.file = file
         self.cause = None
         self.transactions = 0
@@ -141,11 +147,13 @@ class Store:
         self._on_write = on_write
         self._confirm = confirm
         self._on_alarm = on_alarm
+        self._on_unconfirmed = on_write if on_unconfirmed is None else on_unconfirmed
         self._value_bytes = limits.value_bytes
         self._writes = WriteSet(object_id, class_name)
         self._known = self._writes.known  # the hot paths' shortcuts
         self._pending = self._writes.pending
         self._announced = False
+        self._unconfirmed = False  # announced as such
         self.has_failed = False
         self._moving = False  # the entries' move to the own file is not committed
         self._incurred = _NO_DEBT  # by the change that is under way
@@ -163,17 +171,22 @@ class Store:
                 durable_object_id=str(self._id),
             )
 
-    def begin_write(self) -> None:
-        """Tell the engine of the first write since a change was taken.
+    def begin_write(self, *, confirmed: bool = True) -> None:
+        """Tell the engine of the first write since a change was taken, and of the first confirmed one.
 
         Not while an asynchronous transaction is open: nothing of it may be taken, and what leaves
         the object meanwhile does not depend on it.
         """
         if self.has_failed:
             self.check()
-        if not self._announced and not self.transactions:
+        if self._announced or self.transactions:
+            return
+        if confirmed:
             self._on_write()
             self._announced = True
+        elif not self._unconfirmed:
+            self._on_unconfirmed()
+            self._unconfirmed = True
 
     def read(self, key: str) -> Any:
         """Return a value, from memory or from the file, or ABSENT."""
@@ -206,11 +219,11 @@ class Store:
         self.begin_write()
         self._writes.put(key, held)
 
-    def remove(self, keys: tuple[str, ...] | list[str]) -> int:
+    def remove(self, keys: tuple[str, ...] | list[str], *, confirmed: bool = True) -> int:
         """Delete keys and return how many were there."""
         found = [key for key in keys if self.contains(key)]
         if found:
-            self.begin_write()
+            self.begin_write(confirmed=confirmed)
             for key in found:
                 self._writes.put(key, ABSENT)
         return len(found)
@@ -260,12 +273,12 @@ class Store:
             else:
                 yield from home.scan(start, end, reverse, limit)
 
-    def wipe(self) -> None:
+    def wipe(self, *, confirmed: bool = True) -> None:
         """Delete everything that the object keeps: entries, tables, the alarm."""
         self.check()
         if self._writes.undo:
             raise RuntimeError("Cannot call deleteAll() within a transaction")
-        self.begin_write()
+        self.begin_write(confirmed=confirmed)
         home = self._home()
         if home is not None:
             home.begin()
@@ -294,9 +307,9 @@ class Store:
             return None if time is None else row
         return Alarm(time, time)
 
-    def put_alarm(self, alarm: Alarm | None) -> None:
+    def put_alarm(self, alarm: Alarm | None, *, confirmed: bool = True) -> None:
         """Set the alarm, or delete it."""
-        self.begin_write()
+        self.begin_write(confirmed=confirmed)
         self._writes.set_alarm(alarm)
 
     # --- SQL and savepoints ----------------------------------------------------------------------
@@ -437,7 +450,7 @@ class Store:
 
         Reads see it as before. Changes must be committed to the file in the order they were taken.
         """
-        self._announced = False
+        self._announced = self._unconfirmed = False
         home = None if self._homed is False else self._home()
         change = self._writes.take() if home is None else self._take_home(home)
         self._pending = self._writes.pending  # a new one
@@ -529,6 +542,7 @@ class Store:
     def failed(self, cause: Exception | None = None) -> None:
         """Drop what is not committed and refuse all use from now on: the object was reset."""
         self.has_failed = True
+        self._announced = self._unconfirmed = False  # the next write comes to `check()`
         self.cause = self.cause or cause
         self._writes.drop()
         self._wake()
@@ -540,7 +554,7 @@ class Store:
 
     async def taken(self) -> None:
         """Wait until everything written so far was taken."""
-        while self._announced:
+        while self._announced or self._unconfirmed:
             future = asyncio.get_running_loop().create_future()
             self._waiting[future] = None
             await future

@@ -92,7 +92,7 @@ class House:
 
     async def durable(self, stub):
         """Wait until everything that an object has written is durable."""
-        waiting = self.activation(stub).confirm()
+        waiting = self.activation(stub).all_durable()
         if waiting is not None:
             await soon(waiting)
 

@@ -119,6 +119,7 @@ class Outputs(RuleBasedStateMachine):
         super().__init__()
         self.gate = OutputGate()
         self.writes = self.flying = self.durable = 0
+        self.unconfirmed = self.unconfirmed_flying = False
         self.said = []  # (what, the last write before it)
         self.left = []
         self.counter = 0
@@ -132,6 +133,24 @@ class Outputs(RuleBasedStateMachine):
 
     @precondition(lambda self: not self.is_broken)
     @rule()
+    def write_unconfirmed(self):
+        self.gate.wrote_unconfirmed()
+        self.unconfirmed = True
+
+    @precondition(lambda self: not self.is_broken)
+    @rule()
+    def wait_for_all(self):
+        """From here on all that is written counts as confirmed."""
+        self.gate.wait_for_all()
+        if self.unconfirmed:
+            self.writes += 1
+            self.unconfirmed = False
+        elif self.unconfirmed_flying and self.writes == self.durable:
+            self.writes = self.flying = self.writes + 1
+            self.unconfirmed_flying = False
+
+    @precondition(lambda self: not self.is_broken)
+    @rule()
     def say(self):
         self.counter += 1
         if self.gate.open:
@@ -140,16 +159,20 @@ class Outputs(RuleBasedStateMachine):
             self.gate.hold((self.counter, self.writes))
         self.said.append((self.counter, self.writes))
 
-    @precondition(lambda self: not self.is_broken and not self.gate.flying and not self.gate.open)
+    @precondition(
+        lambda self: not self.is_broken and not self.gate.flying and not self.gate.settled
+    )
     @rule()
     def commit_begins(self):
         self.gate.taken()
         self.flying = self.writes
+        self.unconfirmed_flying, self.unconfirmed = self.unconfirmed, False
 
     @precondition(lambda self: self.gate.flying)
     @rule()
     def commit_is_durable(self):
         self.durable = self.flying
+        self.unconfirmed_flying = False
         self.left += self.gate.confirmed()
 
     @precondition(lambda self: self.gate.flying)
@@ -182,6 +205,9 @@ class Outputs(RuleBasedStateMachine):
         if not self.is_broken:
             assert self.left == [said for said in self.said if said[1] <= self.durable]
             assert self.gate.open == (self.writes == self.durable)
+            assert self.gate.settled == (
+                self.gate.open and not self.gate.flying and not self.unconfirmed
+            )
 
     @invariant()
     def a_broken_gate_stays_closed(self):

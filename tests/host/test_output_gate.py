@@ -6,7 +6,7 @@ import pytest
 
 from runtime.ids import slot_of
 from runtime.wire.caller import Caller
-from tests.stepping import settle, soon
+from tests.stepping import settle, soon, until
 from workers import DurableObject, Request, Response
 from workers.errors import ObjectReset, StorageError
 from workers.fetch import fetch
@@ -32,6 +32,39 @@ class Ledger(DurableObject):
     async def put_and_fail(self, key):
         await self.ctx.storage.put(key, 1)
         raise LookupError("after the write")
+
+    async def write_unconfirmed(self, method, *args):
+        storage = self.ctx.storage
+        await getattr(storage, method)(*args, allowUnconfirmed=True)
+        return "written"
+
+    async def put_both(self):
+        await self.ctx.storage.put("quick", 1, {"allow_unconfirmed": True})
+        await self.ctx.storage.put("k", 1)
+        return "both"
+
+    async def put_unconfirmed_and_sync(self):
+        await self.ctx.storage.put({"k": 1, "l": 2}, allow_unconfirmed=True)
+        await self.ctx.storage.sync()
+        return "durable"
+
+    async def sync(self):
+        await self.ctx.storage.sync()
+
+    async def put_unconfirmed_and_begin(self):
+        await self.ctx.storage.put("k", 1, allow_unconfirmed=True)
+
+        async def fail(txn):
+            await txn.put("k", 2)
+            raise LookupError
+
+        try:
+            await self.ctx.storage.transaction(fail)
+        except LookupError:
+            return await self.ctx.storage.get("k")
+
+    async def alarm(self):
+        pass
 
     async def put_many(self, key):
         await self.ctx.storage.put(key, 1)
@@ -119,6 +152,85 @@ async def test_a_result_waits_until_its_write_is_durable(ledgers, disk):
         disk.release()
         assert await soon(call) == value
         assert disk.syncs == syncs
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        ("put", "k", 1),
+        ("put", {"k": 1}),
+        ("delete", "there"),
+        ("delete", ["there"]),
+        ("deleteAll",),
+        ("setAlarm", 4_000_000_000_000),
+        ("deleteAlarm",),
+    ],
+    ids=str,
+)
+async def test_nothing_waits_for_an_unconfirmed_write_but_the_object_stays_until_it_is_durable(
+    opened, ledgers, disk, write
+):
+    ledger = ledgers.getByName("a")
+    await soon(ledger.put("there", 1))
+    await soon(ledger.write_unconfirmed("setAlarm", 5_000_000_000_000))
+    await opened.durable(ledger)
+    disk.hold()
+    assert await soon(ledger.write_unconfirmed(*write)) == "written"
+    assert await soon(ledger.peek()) == "peeked"
+    await disk.held()
+    assert not opened.activation(ledger).idle
+    disk.release()
+    await opened.durable(ledger)
+    assert opened.activation(ledger).idle
+
+
+async def test_a_confirmed_write_waits_also_behind_an_unconfirmed_one(ledgers, disk):
+    ledger = ledgers.getByName("a")
+    await soon(ledger.put("k", 1))
+    for other_first in (False, True):
+        disk.hold()
+        if other_first:  # its commit is under way
+            await soon(ledger.write_unconfirmed("put", "k", 2))
+            await disk.held()
+        call = ledger.put_both()
+        await disk.held()
+        assert not call.done()
+        disk.release()
+        assert await soon(call) == "both"
+
+
+async def test_sync_waits_for_unconfirmed_writes(ledgers, disk):
+    ledger = ledgers.getByName("a")
+    await soon(ledger.put("k", 1))
+    disk.hold()
+    call = ledger.put_unconfirmed_and_sync()
+    await disk.held()
+    assert not call.done()
+    disk.release()
+    assert await soon(call) == "durable"
+    disk.hold()
+    await soon(ledger.write_unconfirmed("put", "k", 3))
+    await disk.held()
+    call = ledger.sync()  # the commit is under way already
+    await settle()
+    assert not call.done()
+    disk.release()
+    await soon(call)
+
+
+async def test_an_unconfirmed_write_before_a_transaction_is_not_undone_with_it(ledgers):
+    assert await soon(ledgers.getByName("a").put_unconfirmed_and_begin()) == 1
+
+
+async def test_an_unconfirmed_write_that_fails_resets_the_object(opened, ledgers):
+    ledger = ledgers.getByName("a")
+    await soon(ledger.put("k", 1))
+    opened.break_commits(ledger)
+    before = opened.activation(ledger)
+    assert await soon(ledger.write_unconfirmed("put", "k", 2)) == "written"
+    await until(lambda: before.reset_by is not None)
+    opened.mend_commits(ledger)
+    assert await soon(ledger.get("k")) == 1
 
 
 async def test_so_does_every_kind_of_answer_but_not_those_of_other_objects(ledgers, disk):
