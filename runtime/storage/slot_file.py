@@ -14,16 +14,16 @@ import fcntl
 import os
 import time
 from contextlib import closing, suppress
-from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import apsw
 
 from runtime.ids import ObjectId
+from runtime.storage.ahead import Ahead
 from runtime.storage.alarm import Alarm
 from runtime.storage.journal import forget, rows_after
+from runtime.storage.slot_writes import changing, statements_of
 from runtime.storage.wal_file import WalFile
-from runtime.storage.write_set import KEEP, Puts
 from workers.errors import StorageError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from typing import Any, Literal
 
     from runtime.storage.journal import Journal, Rows
-    from runtime.storage.write_set import Change
+    from runtime.storage.write_set import Change, Puts
 
 __all__ = ["DueAlarm", "ObjectRecord", "SlotFile"]
 
@@ -46,9 +46,6 @@ A checkpoint runs on the loop, within a commit, and takes 5 to 15 ms on a local 
 16 MiB of log, thousands of small commits. With SQLite's 1,000 pages it takes less, but comes four
 times as often and in total costs 25 % more, because pages that change often are copied more often.
 """
-
-MOST_AHEAD: Final = 1000
-"""Keys that a file may lack before it catches up, which takes some 2 ms."""
 
 _MIGRATIONS: Final = (
     """
@@ -92,26 +89,7 @@ _SCAN: Final = (
 )
 _SCAN_UP: Final = _SCAN.format("ASC")
 _SCAN_DOWN: Final = _SCAN.format("DESC")
-# An upsert changes a row in place; REPLACE deletes and inserts: 3.2 µs a row, not 4.2. In key order
-# it is 2.4 µs, because neighbours share pages.
-_PUT: Final = (
-    "INSERT INTO entries VALUES(?, ?, ?) "
-    "ON CONFLICT(object_id, key) DO UPDATE SET value = excluded.value"
-)
-_AT_ONCE: Final = 16
-_PUT_MANY: Final = _PUT.replace("(?, ?, ?)", ", ".join(["(?, ?, ?)"] * _AT_ONCE), 1)
-"""Puts so many rows: 0.46 µs each, not 0.7."""
-_DELETE: Final = "DELETE FROM entries WHERE object_id = ? AND key = ?"
-_WIPE: Final = "DELETE FROM entries WHERE object_id = ? AND key < x'ff'"  # records stay
-_CLEAR: Final = "DELETE FROM entries WHERE object_id = ?"
-_REGISTER: Final = (
-    "INSERT INTO objects VALUES(?, ?, ?, ?) ON CONFLICT(object_id) "
-    "DO UPDATE SET name = excluded.name WHERE name IS NULL AND excluded.name IS NOT NULL"
-)
-_FORGET: Final = "DELETE FROM objects WHERE object_id = ?"
 _ALARM: Final = "SELECT scheduled, due, retries FROM alarms WHERE object_id = ?"
-_SET_ALARM: Final = "INSERT OR REPLACE INTO alarms VALUES(?, ?, ?, ?)"
-_DROP_ALARM: Final = "DELETE FROM alarms WHERE object_id = ?"
 _NEXT_ALARMS: Final = (
     "SELECT due, object_id FROM alarms WHERE (due, object_id) > (?, ?) ORDER BY 1, 2 LIMIT ?"
 )
@@ -193,9 +171,7 @@ class SlotFile(WalFile):
         self.in_journal: int | None = None
         """The id of the journal that may have rows of it: the file says so, and how many it has."""
         self._journal = journal
-        self._ahead: dict[bytes, dict[bytes, bytes | None]] = {}
-        """By object, the keys that the journal has and the file not; None for one that is deleted."""
-        self._taken, self._count_at = 0, MOST_AHEAD
+        self._ahead = Ahead()
         self._clock = clock
         self._owned = _own(path)
         try:
@@ -216,7 +192,7 @@ class SlotFile(WalFile):
 
     def _bring_in_journal(self, connection: apsw.Connection) -> None:
         """Write what a journal has and this file lacks, durably; it is in none after that."""
-        self._ahead = {}
+        self._ahead = Ahead()
         found: Any = connection.execute("SELECT name, id, number FROM journals")
         marks = found.fetchall()
         if not marks:
@@ -228,17 +204,17 @@ class SlotFile(WalFile):
                 forget()  # it has been written to since
             try:
                 for rows in rows_after(self.path.parent / name, journal, number, self.label):
-                    self._merge(rows)
+                    self._ahead.add(rows)
             except OSError as cause:
                 raise StorageError(f"journal {name} cannot be read: {cause}") from cause
             if is_own:
                 forget()
         connection.execute("BEGIN IMMEDIATE").fetchall()
-        for sql, overdue in self._overdue():
+        for sql, overdue in changing(*self._ahead.rows()):
             connection.executemany(sql, overdue).fetchall()
         connection.execute("DELETE FROM journals; COMMIT").fetchall()
         self._bring_in(connection)
-        self._level()
+        self._ahead = Ahead()
         self.in_journal = None  # not before: until then the journal must stay
 
     # --- the journal -----------------------------------------------------------------------------
@@ -254,53 +230,15 @@ class SlotFile(WalFile):
 
     def take_in(self, rows: Rows) -> None:
         """Take note of what the journal has, and this file not yet. Reads see it at once."""
-        self._merge(rows)
-        self._taken += len(rows[0]) + len(rows[1])
-        if self._taken > self._count_at:
-            # Seldom, for it takes a while: a key that is written again is not one more.
-            ahead = sum(map(len, self._ahead.values()))
-            if ahead > MOST_AHEAD:
-                with suppress(StorageError):  # the journal has it
-                    self.catch_up()
-            else:
-                self._count_at = self._taken + MOST_AHEAD
-
-    def _merge(self, rows: Rows) -> None:
-        ahead = self._ahead
-        for raw, key, value in rows[0]:
-            its = ahead.get(raw)
-            if its is None:
-                ahead[raw] = {key: value}
-            else:
-                its[key] = value
-        for raw, key in rows[1]:
-            ahead.setdefault(raw, {})[key] = None
+        self._ahead.add(rows)
+        if self._ahead.is_long:
+            with suppress(StorageError):  # the journal has it
+                self.catch_up()
 
     def catch_up(self) -> None:
         """Write what the file lacks, as a commit does. StorageError, and it lacks it still."""
         if self._ahead:
             self.commit(())
-
-    def _level(self) -> None:
-        """Take note that the file has all."""
-        self._ahead = {}
-        self._taken, self._count_at = 0, MOST_AHEAD
-
-    def _overdue(self) -> list[tuple[str, list[Any]]]:
-        """Return the statements that write what the file lacks."""
-        deletes = [
-            (raw, key)
-            for raw, its in self._ahead.items()
-            for key, value in its.items()
-            if value is None
-        ]
-        puts = [
-            (raw, key, value)
-            for raw, its in self._ahead.items()
-            for key, value in its.items()
-            if value is not None
-        ]
-        return [*_each(_DELETE, deletes), *_puts(puts)]
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -309,8 +247,8 @@ class SlotFile(WalFile):
         self._sound()
         if self._all is not None and object_id not in self._all:
             return None
-        ahead = self._ahead.get(object_id)
-        if ahead is not None and key in ahead:
+        ahead = self._ahead.of(object_id)
+        if key in ahead:
             return ahead[key]
         try:
             value: bytes | None = self._cursor.execute(_READ, (object_id, key)).get
@@ -321,8 +259,8 @@ class SlotFile(WalFile):
     def contains(self, object_id: bytes, key: bytes) -> bool:
         """Return whether an object has a key, without reading the value."""
         self._sound()
-        ahead = self._ahead.get(object_id)
-        if ahead is not None and key in ahead:
+        ahead = self._ahead.of(object_id)
+        if key in ahead:
             return ahead[key] is not None
         try:
             return self._cursor.execute(_CONTAINS, (object_id, key)).get is not None
@@ -446,11 +384,12 @@ class SlotFile(WalFile):
             if len(self._all) > MOST_KNOWN:
                 self._all = None
         try:
-            statements = _statements(changes, self._clock())
+            statements = statements_of(changes, self._clock())
             journal = self._journal
             if journal is not None and (self._ahead or self.in_journal != journal.id):
                 mark = journal.path.name, journal.id, journal.number
-                statements = [*self._overdue(), *statements, (_MARK, [mark])]
+                overdue = changing(*self._ahead.rows())
+                statements = [*overdue, *statements, (_MARK, [mark])]
             cursor.execute("BEGIN IMMEDIATE")
             for sql, rows in statements:
                 cursor.executemany(sql, rows)
@@ -463,7 +402,7 @@ class SlotFile(WalFile):
         if journal is not None:
             self.in_journal = journal.id
             if self._ahead:
-                self._level()
+                self._ahead = Ahead()
 
     def rename(self, ids: Iterable[bytes], class_name: str) -> None:
         """Enter objects in the register under another class, in one transaction."""
@@ -517,68 +456,6 @@ class SlotFile(WalFile):
         finally:
             os.close(self._owned)
             self._owned = -1
-
-
-def _statements(changes: Iterable[Change | Puts], now: float) -> list[tuple[str, list[Any]]]:
-    """Return the statements that make the changes, in order, each with its rows."""
-    moved: list[tuple[bytes]] = []
-    wipes: list[tuple[bytes]] = []
-    forgets: list[tuple[bytes]] = []
-    registers: list[tuple[bytes, str, str | None, float]] = []
-    deletes: list[tuple[bytes, bytes]] = []
-    puts: list[tuple[bytes, bytes, bytes]] = []
-    alarms: list[tuple[bytes, int, int, int]] = []
-    silenced: list[tuple[bytes]] = []
-    for change in changes:
-        puts += change.puts
-        deletes += change.deletes
-        if isinstance(change, Puts):
-            continue
-        if change.moved:
-            moved.append((change.object_id,))
-        if change.wipe:
-            wipes.append((change.object_id,))
-        if change.forget:
-            forgets.append((change.object_id,))
-        alarm = change.alarm
-        if alarm is None:
-            silenced.append((change.object_id,))
-        elif alarm is not KEEP:
-            assert isinstance(alarm, Alarm)
-            alarms.append((change.object_id, *alarm))
-        if change.register:
-            registers.append((change.object_id, change.class_name, change.name, now))
-        for raw, key, value in change.records:
-            if value is None:
-                deletes.append((raw, key))
-            else:
-                puts.append((raw, key, value))
-    return [
-        *_each(_CLEAR, moved),
-        *_each(_WIPE, wipes),
-        *_each(_FORGET, forgets),
-        *_each(_REGISTER, registers),
-        *_each(_DELETE, deletes),
-        *_puts(puts),
-        *_each(_DROP_ALARM, silenced),
-        *_each(_SET_ALARM, alarms),
-    ]
-
-
-def _each(sql: str, rows: list[Any]) -> list[tuple[str, list[Any]]]:
-    """Return the statement that is made with each row, none without rows."""
-    return [(sql, rows)] if rows else []
-
-
-def _puts(puts: list[tuple[bytes, bytes, bytes]]) -> list[tuple[str, list[Any]]]:
-    """Return the statements that put entries, which it sorts."""
-    puts.sort()
-    whole = len(puts) - len(puts) % _AT_ONCE
-    many = [
-        [*chain.from_iterable(puts[first : first + _AT_ONCE])]
-        for first in range(0, whole, _AT_ONCE)
-    ]
-    return [*_each(_PUT_MANY, many), *_each(_PUT, puts[whole:])]
 
 
 def _own(path: Path) -> int:

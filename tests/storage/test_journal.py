@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from runtime.config import Limits
 from runtime.ids import NamespaceKey
-from runtime.storage import RECORDS, CommitGroup, Journal, ObjectStorage, SlotFile, journal
+from runtime.storage import RECORDS, CommitGroup, Journal, ObjectStorage, SlotFile, ahead, journal
 from runtime.storage import slot_file as slot_files
 from runtime.storage.journal import rows_after
 from runtime.storage.layout import clear_journals, journal_path
@@ -186,15 +186,15 @@ def test_a_journal_that_is_long_starts_anew_when_all_its_files_have_caught_up(sh
 
 
 def test_a_file_that_lacks_many_keys_catches_up_before(shelf, monkeypatch):
-    monkeypatch.setattr(slot_files, "MOST_AHEAD", 50)
+    monkeypatch.setattr(ahead, "MOST_AHEAD", 50)
     house = shelf("a", slots=1)
     house.put(0)
     for number in range(120):
         house.put(number, key=f"k{number}")
-    assert sum(map(len, house.files[0]._ahead.values())) <= 101
+    assert len(house.files[0]._ahead) <= 101
     for number in range(500):  # of a key that is written again, the last value counts
         house.put(number, key="same")
-    assert sum(map(len, house.files[0]._ahead.values())) <= 101
+    assert len(house.files[0]._ahead) <= 101
     assert [house.value("a", f"k{n}") for n in range(120)] == [*range(120)]
 
 
@@ -479,8 +479,8 @@ class Model(RuleBasedStateMachine):
         self.directory = Path(
             tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
         )
-        self.lengths = journal.JOURNAL_BYTES, slot_files.MOST_AHEAD
-        journal.JOURNAL_BYTES, slot_files.MOST_AHEAD = 700, 3
+        self.lengths = journal.JOURNAL_BYTES, ahead.MOST_AHEAD
+        journal.JOURNAL_BYTES, ahead.MOST_AHEAD = 700, 3
         self.lives = 0
         self.now = {name: {} for name in "abcd"}
         self.under_way = None
@@ -603,7 +603,7 @@ class Model(RuleBasedStateMachine):
         for file in self.shelf.files:
             assert file._connection.execute("PRAGMA integrity_check").get == "ok"
         self.shelf.close()
-        journal.JOURNAL_BYTES, slot_files.MOST_AHEAD = self.lengths
+        journal.JOURNAL_BYTES, ahead.MOST_AHEAD = self.lengths
         shutil.rmtree(self.directory)
 
 
