@@ -1,19 +1,25 @@
-"""Where a benchmark ran: what a reader needs in order to compare its numbers with others."""
+"""Where and when a benchmark ran: what a reader needs to compare its numbers with others."""
 
 from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import version
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import zmq
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _PACKAGES = ("roost", "pyzmq", "uvloop")
 
 
-def machine() -> dict[str, object]:
-    """Return the facts of this machine."""
+def machine(rivals: Iterable[str] = ()) -> dict[str, object]:
+    """Return the facts of this machine, with the versions of those rivals that are installed."""
+    versions = ", ".join(filter(None, map(_named, rivals)))
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "cpu": _cpu(),
@@ -23,8 +29,17 @@ def machine() -> dict[str, object]:
         "python": platform.python_version(),
         "zeromq": zmq.zmq_version(),
         **{package: version(package) for package in _PACKAGES},
+        **({"rivals": versions} if versions else {}),
+        "date": datetime.now(UTC).date().isoformat(),
         "load_before": os.getloadavg()[0],
     }
+
+
+def _named(package: str) -> str:
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return ""
 
 
 def _cpu() -> str:

@@ -12,7 +12,6 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from operator import attrgetter
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.batch.sharded import sharded
@@ -29,6 +28,10 @@ if TYPE_CHECKING:
 
     from benchmarks.report import Result, Target
     from examples.delays.flights import Batch
+
+TAKES = "4 min"
+RIVALS = ()
+PLOTTED = ()
 
 KEYS = 100
 HOSTS = 2
@@ -54,7 +57,7 @@ class Adder(Counter):
 
 
 def run(*, quick: bool = False) -> Report:
-    """Measure everything."""
+    """Measure everything; each first turn warms up."""
     turns = 1 if quick else 5
     results = overhead(turns, items=2_000 if quick else 200_000)
     flights, targets = year(turns=1 if quick else 3, sample=80 if quick else 1)
@@ -104,7 +107,7 @@ def overhead(turns: int, items: int) -> list[Result]:
         def by_hand(batch: int) -> Callable[[], int]:
             return lambda: sharded(pairs, _zero, _add, HOSTS, batch, Path(scratch))
 
-        for _ in range(turns):
+        for _ in range(turns + 1):
             measure("item, batch 1", "Roost", through("increment"), items)
             measure("item, batch 1", "by hand", by_hand(1), items)
             measure("item, batch 256", "Roost", through("increment_all", batch=256), items)
@@ -118,7 +121,7 @@ def overhead(turns: int, items: int) -> list[Result]:
                 lambda: sum(1 for _ in pool.map(_nothing, range(few), chunksize=64)),
                 few,
             )
-    return [result(name, system, taken, "µs") for (name, system), taken in found.items()]
+    return [result(name, system, taken[1:], "µs") for (name, system), taken in found.items()]
 
 
 def _key(number: int) -> str:
@@ -158,15 +161,15 @@ def year(turns: int, sample: int) -> tuple[list[Result], list[Target]]:
             sharded(pairs, Model, _learn, HOSTS, 1, Path(scratch))
             return time.perf_counter() - began
 
-    for _ in range(turns):
+    for _ in range(turns + 1):
         for system, seconds in (
             ("Roost, 1 host", roost(1)),
             ("Roost, 2 hosts", roost(HOSTS)),
             ("by hand, 2 processes", by_hand()),
         ):
             rates.setdefault(system, []).append(total / seconds)
-    one, two, hand = (median(taken) for taken in rates.values())
-    found = [result("flights", system, taken, "flights/s") for system, taken in rates.items()]
+    found = [result("flights", system, taken[1:], "flights/s") for system, taken in rates.items()]
+    one, two, hand = (each.value for each in found)
     return found, [
         at_least("flights on two hosts against one", two / one, TIMES_ONE_HOST, "x"),
         at_least("flights on two hosts against by hand", two / hand, TIMES_BY_HAND, "x"),

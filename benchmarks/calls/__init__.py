@@ -29,6 +29,15 @@ if TYPE_CHECKING:
 
     from benchmarks.report import Result, Target
 
+TAKES = "5 min"
+RIVALS = ("ray", "xoscar", "distributed")
+PLOTTED = (
+    "synchronous round trip p50",
+    "pipelined to one actor",
+    "array argument of 64 MiB",
+    "start-up to first answer",
+)
+
 CALLS_A_SECOND = 350_000
 """The target for one object."""
 

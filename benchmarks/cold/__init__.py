@@ -16,6 +16,10 @@ from pathlib import Path
 from benchmarks.cold.memory import Memory, memory_of, tree
 from benchmarks.report import Report, at_most, result
 
+TAKES = "10 s"
+RIVALS = ()
+PLOTTED = ("process start to answer", "memory, sum of PSS")
+
 FIRST_ANSWER_S = 0.7
 """The target, from Runtime() to the first answer."""
 

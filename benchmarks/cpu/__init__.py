@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
     Drive = Callable[[int, int], object]
 
+TAKES = "1 min"
+RIVALS = ("loky", "mpire")
+PLOTTED = ("speed-up",)
+
 TASKS = 400
 TASK_MS = 5.0
 PROCESSES = 2

@@ -34,6 +34,15 @@ HERE = Path(__file__).parent
 MODULES = Path(sys.prefix) / "rivals"
 """Where `make bench` puts miniflare."""
 
+TAKES = "8 min"
+RIVALS = ("uvicorn", "granian")
+PLOTTED = (
+    "memory, 1 object, 32 connections",
+    "storage, 1 object, 32 connections",
+    "kv, 1 object, 32 connections",
+    "storage, 1,000 objects, 32 connections",
+)
+
 BARE = "bare "
 PATHS = ("memory", "storage", "kv")
 CONNECTIONS = (1, 32, 256)

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
     from benchmarks.report import Result, Target
 
+TAKES = "4 min"
+RIVALS = ("websockets", "picows")
+PLOTTED = ("10,000 clients: broadcast", "10,000 clients: send to last client p50")
+
 WORKER = Path(__file__).with_name("worker")
 
 RATE = 0.8
@@ -112,8 +116,8 @@ def run(*, quick: bool = False) -> Report:
         found, target = broadcasts(rivals, count, quick=quick)
         results += found
         targets.append(target)
-    sockets, objects, turns = (100, 50, 4) if quick else (10_000, 2_000, 8)
-    found, more = memory(sockets, objects, turns)
+    sockets, objects, turns, servers = (100, 50, 4, 1) if quick else (10_000, 2_000, 8, 3)
+    found, more = memory(sockets, objects, turns, servers)
     return Report([*results, *found], [*targets, *more], skipped)
 
 
@@ -165,24 +169,23 @@ def _each(turns: list[list[float]], percent: float) -> list[float]:
     return [percentile(taken, percent) for taken in turns]
 
 
-def memory(sockets: int, objects: int, turns: int) -> tuple[list[Result], list[Target]]:
+def memory(
+    sockets: int, objects: int, turns: int, servers: int
+) -> tuple[list[Result], list[Target]]:
     """Look at what idle sockets of one object, and hibernated objects, leave in memory."""
-    with tempfile.TemporaryDirectory() as data, ExitStack() as stack:
-        port, pid = stack.enter_context(roost(Path(data), drowsy=True))
-        folder = Path(data) / "data"
-        with _crowd(port, "warm", sockets // 10):
-            asyncio.run(_asleep(folder))
-        before = memory_of(tree(pid)).pss
-        with _crowd(port, "one", sockets):
-            asyncio.run(_asleep(folder))
-            whole = memory_of(tree(pid)).pss - before
+    idle = []
+    for _ in range(servers - 1):  # fresh ones: a server keeps the memory of sockets that have left
+        with _drowsy() as (port, pid, folder):
+            idle.append(_idle(port, pid, folder, sockets))
+    with _drowsy() as (port, pid, folder), ExitStack() as stack:
+        idle.append(_idle(port, pid, folder, sockets))
         host = asyncio.run(_asleep(folder))
         held = []
         for turn in range(turns):
             stack.enter_context(_crowd(port, f"{turn}-%d", objects))
             asyncio.run(_asleep(folder))
             held.append(memory_of([host]).anonymous * 2**20)
-    per_socket = result("idle socket", "Roost, all processes", [whole / sockets * 1024], "KiB")
+    per_socket = result("idle socket", "Roost, all processes", idle, "KiB")
     # The first turns fill the allocator's pools, which later ones use again. What is left is the
     # slope: the median over all pairs of turns, so that a page more or less in one does not count.
     points = list(enumerate(held))[2:]
@@ -192,6 +195,23 @@ def memory(sockets: int, objects: int, turns: int) -> tuple[list[Result], list[T
         at_most("memory of an idle socket", per_socket.value, SOCKET_KIB, "KiB"),
         at_most("host memory of a hibernated object", hibernated.value, HIBERNATED_BYTES, "bytes"),
     ]
+
+
+@contextmanager
+def _drowsy() -> Iterator[tuple[int, int, Path]]:
+    """Serve from a new data directory; yields the port, the pid of `roost`, and that directory."""
+    with tempfile.TemporaryDirectory() as data, roost(Path(data), drowsy=True) as (port, pid):
+        yield port, pid, Path(data) / "data"
+
+
+def _idle(port: int, pid: int, folder: Path, sockets: int) -> float:
+    """Return the KiB of an idle socket, of a server that has had a tenth as many."""
+    with _crowd(port, "warm", sockets // 10):
+        asyncio.run(_asleep(folder))
+    before = memory_of(tree(pid)).pss
+    with _crowd(port, "one", sockets):
+        asyncio.run(_asleep(folder))
+        return (memory_of(tree(pid)).pss - before) / sockets * 1024
 
 
 @contextmanager

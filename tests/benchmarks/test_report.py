@@ -6,8 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import report
-from benchmarks.report import Report, Result, Target, at_least, at_most, percentile, result
+from benchmarks.report import (
+    Report,
+    Result,
+    Run,
+    Target,
+    as_json,
+    at_least,
+    at_most,
+    from_json,
+    percentile,
+    result,
+    show,
+)
 
 
 def test_a_result_is_the_median_and_its_spread_the_lowest_and_highest() -> None:
@@ -41,19 +52,48 @@ def test_at_least_so_many_percent_do_not_exceed_a_percentile(
     assert sum(value <= found for value in values) * 100 >= percent * len(values) * (1 - 1e-12)
 
 
+FOUND = Run(
+    "cold",
+    {"cores": 2},
+    Report([result("a", "b", [1.0, 2.0], "s")], [at_most("a", 1.5, 2.0, "s")]),
+)
+
+
 def test_the_json_has_the_agreed_fields() -> None:
-    found = Report([result("a", "b", [1.0], "s")], [at_most("a", 1.0, 2.0, "s")])
-    assert json.loads(report.as_json("cold", {"cores": 2}, found)) == {
+    assert json.loads(as_json(FOUND)) == {
         "benchmark": "cold",
         "machine": {"cores": 2},
-        "results": [{"name": "a", "system": "b", "value": 1.0, "unit": "s", "spread": [1.0, 1.0]}],
-        "targets": [{"name": "a", "value": 1.0, "target": "<= 2.0 s", "holds": True}],
+        "results": [{"name": "a", "system": "b", "value": 1.5, "unit": "s", "spread": [1.0, 2.0]}],
+        "targets": [{"name": "a", "value": 1.5, "target": "<= 2.0 s", "holds": True}],
     }
+
+
+def test_a_run_comes_back_from_its_json() -> None:
+    assert from_json(as_json(FOUND)) == FOUND
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "null",
+        "{}",
+        as_json(FOUND).replace('"spread"', '"spreads"'),
+        as_json(FOUND).replace('"value": 1.5', '"value": "1.5"'),
+        as_json(FOUND).replace('"value": 1.5', '"value": 5.1'),
+        as_json(FOUND).replace("2.0\n", "Infinity\n"),
+    ],
+)
+def test_other_text_is_no_run(text: str) -> None:
+    with pytest.raises(ValueError, match="not what `python -m benchmarks NAME --json` prints"):
+        from_json(text)
 
 
 def test_the_table_says_whether_targets_hold(capsys: pytest.CaptureFixture[str]) -> None:
     targets = [at_most("fast", 1.0, 2.0, "s"), at_least("many", 1.0, 2.0, "calls/s")]
-    report.show("calls", {"cores": 2}, Report([result("a", "Roost", [1234.5], "s")], targets))
+    found = Report([result("a", "Roost", [1234.5], "s")], targets)
+    show(Run("calls", {"cores": 2}, found))
     shown = capsys.readouterr().out
     assert "1,234" in shown
     assert "holds  fast" in shown

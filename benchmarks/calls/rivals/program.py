@@ -66,8 +66,8 @@ def throughput(send: Callable[[Any], Any], size: int, turns: int) -> list[float]
     return rates
 
 
-def measure(open_system: Callable[[], Any], *, quick: bool) -> list[dict[str, Any]]:
-    """Measure everything that a system can do."""
+def measure(open_system: Callable[[], Any], *, start: bool, quick: bool) -> list[dict[str, Any]]:
+    """Measure everything that a system can do, or only its start."""
     turns, seconds, trips = (2, 0.02, 50) if quick else (5, TURN_SECONDS, 1000)
     rows: list[dict[str, Any]] = []
 
@@ -80,6 +80,8 @@ def measure(open_system: Callable[[], Any], *, quick: bool) -> list[dict[str, An
         system.call()
         add("start-up to first answer", [time.perf_counter() - began], "s")
         add("memory of the idle tree, PSS", [memory_of(tree(os.getpid())).pss], "MiB")
+        if start:
+            return rows
         taken = [round_trips(system.call, trips) for _ in range(turns + 1)][1:]
         add("synchronous round trip p50", [percentile(t, 50) for t in taken], "µs")
         add("synchronous round trip p99", [percentile(t, 99) for t in taken], "µs")
@@ -99,8 +101,10 @@ def measure(open_system: Callable[[], Any], *, quick: bool) -> list[dict[str, An
 
 def main() -> None:
     """Run the rival that is named."""
-    module = importlib.import_module(f"benchmarks.calls.rivals.{sys.argv[1]}")
-    print(json.dumps(measure(module.system, quick="quick" in sys.argv)), flush=True)
+    _, name, *words = sys.argv
+    module = importlib.import_module(f"benchmarks.calls.rivals.{name}")
+    rows = measure(module.system, start="start" in words, quick="quick" in words)
+    print(json.dumps(rows), flush=True)
 
 
 if __name__ == "__main__":
