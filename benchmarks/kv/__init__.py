@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from benchmarks.report import Result, Target
 
-TAKES = "5 min"
+TAKES = "1 min"
 RIVALS = ("lmdb", "diskcache", "redis")
 PLOTTED = ("hot get, 1 KiB", "hot get, 64 KiB", "durable puts, 1 KiB, 1 caller")
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from benchmarks.calls.windows import Call
     from benchmarks.report import Result, Target
 
-TAKES = "8 min"
+TAKES = "5 min"
 RIVALS = ("apsw",)
 PLOTTED = ()
 
