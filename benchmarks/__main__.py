@@ -114,7 +114,10 @@ def main(
     to_json: bool,
     quick: bool,
 ) -> None:
-    """List the benchmarks, or run the one of a NAME."""
+    """List the benchmarks, or run the one of a NAME.
+
+    Tables and JSON go to the standard output, warnings to the standard error.
+    """
     if past is not None and (name or quick):
         raise click.UsageError("--from measures nothing: give it, or a NAME.")
     if fail_if_worse and earlier is None:

@@ -54,7 +54,7 @@ def _change(before: Result, now: Result) -> Change:
 
 
 def warnings(earlier: Run, run: Run) -> list[str]:
-    """Say what makes two runs hard to compare: other machines, moments of runs, missing results."""
+    """Say what makes two runs hard to compare: other machines, quick runs, missing results."""
     return [
         *_other_facts(earlier.machine, run.machine),
         *(
