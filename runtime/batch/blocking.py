@@ -6,7 +6,7 @@ else happens in the thread that iterates.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterable, Iterator
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -82,6 +82,11 @@ class Results(Iterator[Any]):
     """
 
     def __init__(self, job: Job, calls: Carries) -> None:
+        if isinstance(job.items, AsyncIterable):
+            job.close()
+            raise TypeError(
+                "an asynchronous iterable of items needs a loop: use AsyncRuntime, or aconnect()"
+            )
         self._job = job
         self._pump = job.pump
         self._calls = calls

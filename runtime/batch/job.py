@@ -10,12 +10,12 @@ import random
 import secrets
 import time
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
 from runtime.batch.checkpoint import EVERY, Checkpoint, Purpose
 from runtime.batch.pump import Pump
-from runtime.batch.source import check_item_id, read, read_any
+from runtime.batch.source import check_item_id, pieces, read, read_any
 from runtime.wire.runs import PASSING
 from workers.errors import CheckpointError
 
@@ -66,13 +66,18 @@ class Job:
             self.items, self._key_of = read_any(items), _no_key
         else:
             self.items, self._key_of = read(items, key, plan.batch)
+        self._key = key
+        self._unseen = isinstance(key, str) and self._key_of is not None
+        """Whether the first item is yet to tell whether the input is one of tables."""
+        self._tables = False
+        self._batch = plan.batch
         self._would_block: Callable[[], bool] | None = getattr(items, "would_block", None)
         self.starved = False
         """Whether there is room for items, and the input, which can say so, has none now."""
         self.slow = False
         """Whether the last portion had to be waited for."""
-        if self._key_of is None:  # tables by key: each is a call of its own
-            self.plan = _tables(plan)
+        if self._key_of is None:
+            self.plan = _by_tables(plan)
         else:
             self.plan = plan
         self.checkpoint: Checkpoint | None = None
@@ -125,6 +130,33 @@ class Job:
         """Take an item. Raises CheckpointError."""
         self._feed_all((item,))
 
+    def parts(self, item: Any) -> Iterable[Any]:
+        """Return what of the input is to be fed: the item itself, or the pieces of a table."""
+        if self._unseen:
+            self._unseen = False
+            self._tables = pieces(item, self._key, self._batch) is not None
+            if self._tables and self._batch > 1:
+                self._key_of, self.plan = None, _by_tables(self.plan)
+                self.pump.follow(self.plan)
+        if not self._tables:
+            return (item,)
+        made = pieces(item, self._key, self._batch)
+        if made is None:
+            raise TypeError(f"an input that begins with tables goes on with {type(item).__name__}")
+        return made
+
+    def _look(self, items: Iterator[Any]) -> None:
+        """Read the first item, which tells whether they are tables."""
+        try:
+            for first in items:
+                self.parts(first)
+                rest = chain((first,), items)
+                self.items = chain.from_iterable(map(self.parts, rest)) if self._tables else rest
+                break
+        except Exception as error:
+            self.input_failed(error)
+        self._unseen = False
+
     def _feed_all(self, items: Iterable[Any]) -> int | None:
         """Take all items and return how many they were; None when the time is up before.
 
@@ -161,6 +193,8 @@ class Job:
 
     def read_some(self) -> bool:
         """Take a portion of items as far as there is room; returns whether any was taken."""
+        if self._unseen and self._would_block is None:
+            self._look(self.items)  # type: ignore[arg-type]
         room = min(self.pump.room, PORTION)
         if room <= 0:
             return False
@@ -260,5 +294,6 @@ def _no_key(_item: Any) -> None:
     return None
 
 
-def _tables(plan: Plan) -> Plan:
+def _by_tables(plan: Plan) -> Plan:
+    """Return the plan of a map over tables by key: each is a call of its own."""
     return replace(plan, batch=1, in_flight=max(16, plan.in_flight // plan.batch))

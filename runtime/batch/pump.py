@@ -138,19 +138,15 @@ class Pump:
         """Whether the input has ended."""
         self.under_way = 0
         """Runs that are sent and not answered."""
-        self._plan = plan
+        self.follow(plan)
         self._job = GIVEN if plan.item_id is not None else job
         self._ids = not plan.shared
-        self._mode = TOGETHER if plan.batch > 1 else EACH
-        self._complete = plan.batch
         self._target_of = target_of
         self._clock = clock
         self._jitter = jitter
         self._resumed = self.done.end
         self._lanes: dict[Any, Lane] = {}
         self._open = 0  # items read and not yet taken as results
-        self._room = plan.in_flight
-        self._span = SPAN * plan.in_flight
         self._ready: deque[Lane] = deque()
         self._incomplete: deque[Lane] = deque()
         self._later: list[tuple[float, int, Flight]] = []
@@ -164,6 +160,14 @@ class Pump:
         self._finished = {}  # of an ordered map: results by number, None beside that of its batch
         self._next = self.done.low
         self._taken: Sequence[Entry] = ()
+
+    def follow(self, plan: Plan) -> None:
+        """Go by a plan. Another one than at first differs in how items are sent, and none was fed."""
+        self._plan = plan
+        self._mode = TOGETHER if plan.batch > 1 else EACH
+        self._complete = plan.batch
+        self._room = plan.in_flight
+        self._span = SPAN * plan.in_flight
 
     # --- items in --------------------------------------------------------------------------------
 

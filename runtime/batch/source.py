@@ -48,6 +48,16 @@ def read(
     return read_any(items), key
 
 
+def pieces(item: Any, key: Key | None, batch: int) -> Iterator[Any] | None:
+    """Return what `read` makes of an item of the input that is a table; None when it is none.
+
+    Nor is it one for a key that is a function: it is given the table.
+    """
+    if not (isinstance(key, str) and _kind(item)):
+        return None
+    return _groups(iter((item,)), key, batch) if batch > 1 else _rows(item)
+
+
 def read_any(items: Any) -> Iterator[Any] | AsyncIterable[Any]:
     """Return what gives the items. Raises TypeError for what cannot be iterated."""
     if isinstance(items, AsyncIterable):
@@ -115,7 +125,8 @@ def _kind(value: object) -> str:
 def _tables(items: Any) -> Iterator[Any] | None:
     """Return the tables that are the input, or None if it is something else.
 
-    A list or iterator of tables (record batches, the chunks of a reader) counts as one input.
+    A list of tables (record batches, say) counts as one input. So does an iterator of them, of which
+    that is not known before it gives the first: see `pieces`.
     """
     kind = _kind(items)
     if kind == "polars" and hasattr(items, "collect"):

@@ -112,13 +112,14 @@ class AsyncResults(AsyncIterator[Any]):
         """Read an asynchronous input, as far as there is room."""
         try:
             async for item in items:
-                self._job.feed(item)
-                self._news.set()
-                if self._pump.exhausted:  # its key is none
-                    return
-                while not self._pump.wants:
-                    self._room.clear()
-                    await self._room.wait()
+                for part in self._job.parts(item):
+                    self._job.feed(part)
+                    self._news.set()
+                    if self._pump.exhausted:  # its key is none
+                        return
+                    while not self._pump.wants:
+                        self._room.clear()
+                        await self._room.wait()
             self._job.input_ended()
         except CheckpointError:
             raise

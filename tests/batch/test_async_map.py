@@ -45,6 +45,26 @@ async def test_what_the_input_raises_is_raised(accounts):
         [pair async for pair in results]
 
 
+@pytest.mark.parametrize("batch", [1, 40])
+async def test_an_asynchronous_iterable_may_give_tables(accounts, batch):
+    pandas = pytest.importorskip("pandas")
+
+    async def chunks():
+        for first in range(0, 900, 300):
+            yield pandas.DataFrame({"key": "abc", "n": n} for n in range(first, first + 300))
+
+    method = "same" if batch == 1 else "look_at"
+    found = [value async for _, value in accounts.map(method, chunks(), key="key", batch=batch)]
+    if batch == 1:
+        assert found == [{"key": "abc", "n": n} for n in range(900)]
+    else:
+        assert [n for _, numbers, _ in found for n in numbers] == [*range(900)]
+        assert {(kind, len(numbers)) for kind, numbers, _ in found} == {
+            ("DataFrame", 40),
+            ("DataFrame", 20),
+        }
+
+
 async def test_never_more_is_read_than_in_flight(accounts):
     position = 0
 

@@ -124,6 +124,14 @@ def test_a_result_that_is_there_does_not_wait_for_a_slow_input(accounts, monkeyp
         assert happened.index(("result", number)) < late
 
 
+def test_an_asynchronous_iterable_is_refused_with_what_to_use(accounts):
+    async def items():
+        yield 1
+
+    with pytest.raises(TypeError, match="use AsyncRuntime"):
+        accounts.map("double", items(), key=str)
+
+
 def test_the_first_error_is_raised_and_ends_the_map(accounts):
     results = accounts.map("fail_on_odd", range(100), key=str, ordered=True)
     assert next(results) == ("0", 0)

@@ -1,5 +1,7 @@
 """Tables as input: pandas, Polars, Arrow; whole pieces of them with batches, rows without."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -28,7 +30,29 @@ def arrow_reader():
     return arrow_table().to_reader(300)
 
 
-TABLES = [pandas_table, polars_table, arrow_table, arrow_batches, arrow_reader]
+def pandas_chunks():
+    table = pandas_table()
+    return (table.iloc[first : first + 300] for first in range(0, 1000, 300))
+
+
+def polars_slices():
+    return polars_table().iter_slices(300)
+
+
+def arrow_batch_iterator():
+    return iter(arrow_batches())
+
+
+TABLES = [
+    pandas_table,
+    polars_table,
+    arrow_table,
+    arrow_batches,
+    arrow_reader,
+    pandas_chunks,
+    polars_slices,
+    arrow_batch_iterator,
+]
 
 
 @pytest.mark.parametrize("make", TABLES)
@@ -49,6 +73,36 @@ def test_without_batches_a_row_is_a_dict(accounts, make):
     assert list(pairs) == [
         (key, {"key": key, "n": n}) for key, n in zip(KEYS.tolist(), NUMBERS.tolist(), strict=True)
     ]
+
+
+def test_an_iterator_of_tables_is_read_as_results_are_taken(accounts):
+    read = []
+
+    def chunks():
+        for number, chunk in enumerate(pandas_chunks()):
+            read.append(number)
+            yield chunk
+
+    job = accounts.map("rows", chunks(), key="key", batch=10, in_flight=16)
+    assert read == []
+    assert sum(rows for _, rows in itertools.islice(job, 2)) <= 20
+    assert read == [0]
+    job.close()
+
+
+def test_what_breaks_within_an_iterator_of_tables_is_raised_after_what_came_before(accounts):
+    def broken():
+        yield pandas_table()
+        raise OSError("the disk is gone")
+
+    came = []
+    with pytest.raises(OSError, match="the disk is gone"):
+        came.extend(rows for _, rows in accounts.map("rows", broken(), key="key", batch=2000))
+    assert came == [200] * 5
+    with pytest.raises(TypeError, match="begins with tables goes on with dict"):
+        list(accounts.map("rows", iter([pandas_table(), {"key": 1}]), key="key", batch=2000))
+    with pytest.raises(ZeroDivisionError):
+        list(accounts.map("rows", (1 // n for n in [0]), key="key", batch=2))
 
 
 @pytest.mark.parametrize("make", TABLES[:3])
