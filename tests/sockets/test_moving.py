@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,7 @@ from runtime.ids import NamespaceKey, slot_of
 from workers.errors import RoostError
 
 from .conftest import Rooms, soon
-from .storm import shift, storm
+from .storm import Quiet, shift, storm, strike
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +34,23 @@ async def test_no_message_is_lost_or_taken_twice_while_a_talking_room_moves(tmp_
     )
     assert found["acknowledged"] >= 120
     assert found["asked again"] == 0
+
+
+async def shift_and_strike(runtime: AsyncRuntime, quiet: Quiet, blows: int, pause: float) -> int:
+    """Kill hosts at random, and move the room all the while."""
+    striking = asyncio.create_task(strike(runtime, quiet, blows, pause))
+    while not striking.done():
+        with suppress(RoostError):  # its host was killed meanwhile, or is not up yet
+            await shift(runtime, quiet, 1, pause)
+    return await striking
+
+
+async def test_nor_while_its_hosts_are_killed_besides(tmp_path: Path) -> None:
+    found = await storm(
+        tmp_path, clients=30, blows=8, pause=0.05, hosts=2, strike=shift_and_strike, idle_s=0
+    )
+    assert found["kills"] > 0
+    assert found["acknowledged"] > 0
 
 
 async def test_a_room_finds_its_sockets_tags_and_attachments_at_its_new_host(rooms: Rooms) -> None:
