@@ -25,7 +25,6 @@ _COMMANDS = {
     "objects": "objects",
     "kv": "kv",
     "map": "map",
-    "bench": "bench",
     "backup": "backup",
     "restore": "backup",
 }

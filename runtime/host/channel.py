@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import zmq
 
 from runtime.wire.codec import SOCKET, encode
+from runtime.wire.numbers import Decoder
 from runtime.wire.shelf import Shelf, discard
 from runtime.wire.streams import Streams
 
@@ -49,6 +50,7 @@ class Channel:
         "_out",
         "astray",
         "batches",
+        "decode",
         "is_peer",
         "shelf",
         "streams",
@@ -62,6 +64,8 @@ class Channel:
         self.shelf = shelf
         """Where large buffers of results go."""
         self.batches: deque[tuple[Batch, Sequence[Frame], int, int]] = deque()
+        self.decode = Decoder().decode
+        """Reads the first frames of its batches."""
         self.astray: set[int] = set()
         """Slots of which calls were refused, up to the fence that says that no older one is on the way."""
         self.streams = Streams(self.post)

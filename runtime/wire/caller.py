@@ -14,10 +14,11 @@ import zmq
 from runtime.ids import slot_of
 from runtime.roster import Roster, State, describe_loss, endpoint
 from runtime.wire import messages as m
-from runtime.wire.codec import SOCKET, decode, encode, parcel
+from runtime.wire.codec import SOCKET, decode, parcel
 from runtime.wire.deadlines import Deadlines
 from runtime.wire.link import BURST, Link, Reply
 from runtime.wire.listener import readable
+from runtime.wire.numbers import Encoder
 from runtime.wire.parked import Fence, Placement, forward
 from workers.body import take_content
 from workers.errors import RuntimeClosed
@@ -68,6 +69,7 @@ class Dialer:
         self._socket: zmq.Socket[bytes] | None = socket
         self._handle = int(socket.getsockopt(zmq.FD))
         self._again = False
+        self._encode = Encoder().encode
         self.heard = False
         """Whether the host has taken note of this connection."""
         self.goodbye = False
@@ -81,9 +83,9 @@ class Dialer:
         if self._socket is None:
             return
         if not frames:
-            self._socket.send(encode(batch), zmq.DONTWAIT)
+            self._socket.send(self._encode(batch), zmq.DONTWAIT)
         else:
-            self._socket.send_multipart([encode(batch), *frames], zmq.DONTWAIT, copy=False)
+            self._socket.send_multipart([self._encode(batch), *frames], zmq.DONTWAIT, copy=False)
         # Sending can take the edge that told of an answer, so look again.
         if not self._again and readable(self._socket):
             self._again = True

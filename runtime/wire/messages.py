@@ -1,6 +1,7 @@
 """What travels between processes: batches of small tuples, each led by its kind.
 
-A batch is one ZeroMQ message: the pickled list of its tuples, then the large buffers that its
+A batch is one ZeroMQ message: the pickled list of its tuples (on its way to a host objects and methods
+may be numbers in the pickle: see `numbers`), then the large buffers that its
 packed values refer to, a frame each, in order. Plain tuples and not dataclasses, because a call
 is decoded in a microsecond or not at all: building a dataclass a message costs as much as the
 whole decoding of its batch (0.25 against 0.21 µs a message, measured at 64 a batch).
@@ -16,7 +17,6 @@ directory (0700) can connect at all, which is why both sides may unpickle.
 | CALL_PACKED | call, target, method, data, buffers | caller | pickled (args, kwargs) |
 | FETCH | call, target, method, url, headers, body | caller | an HTTP request for fetch() |
 | RUN | call, target, method, data, buffers | caller | a pickled Run: several items, see `runs` |
-| TIMED | call, target, method, envelope, buffers | caller | a CALL or CALL_PACKED that tells where its time goes, see `timed` |
 | OBJECTS | call, slot, limit, class name or None | caller | which objects of a slot have storage |
 | TEND | call, slot, verb, arguments | caller | look after objects: see `runtime.host.tending` |
 | CANCEL | call | caller | nobody waits for this call any more |
@@ -24,7 +24,6 @@ directory (0700) can connect at all, which is why both sides may unpickle.
 | RESULT_PACKED | call, data, buffers | host | a pickled result |
 | RESPONSE | call, status, status_text, headers, body | host | what fetch() answered |
 | ERROR | call, packed error | host | the call failed |
-| TIMES | call, queue, run, commit | host | where the time of a TIMED has gone, in ns; its answer follows |
 | ITEMS | call, stream | host | the method is a generator; its items are the stream's |
 | REFUSED | call | host | not started, because the host is leaving: send it to the next one |
 | MOVED | call | host | not started, because the object's slot leaves the host, or has: see `parked` |
@@ -86,8 +85,6 @@ RUN = 20
 ITEMS = 40
 LEAVE = 41
 TEND = 42
-TIMED = 43
-TIMES = 44
 
 UPGRADE = 30
 SAID = 31
@@ -103,13 +100,13 @@ NEWS = 39
 SOCKETS = frozenset({ASK, SEND, SHUT, KEEP, AUTO})
 """What a host says to a gateway about its sockets."""
 
-CALLS = frozenset({CALL, CALL_PACKED, FETCH, OBJECTS, TEND, RUN, TIMED, SAID, ATTACH, FENCE})
+CALLS = frozenset({CALL, CALL_PACKED, FETCH, OBJECTS, TEND, RUN, SAID, ATTACH, FENCE})
 """What a host answers, once, by the number of the call."""
 
 OF_SLOTS = frozenset({OBJECTS, TEND, FENCE})
 """Calls of a slot, and of no object."""
 
-PACKED = frozenset({CALL_PACKED, RUN, TIMED})
+PACKED = frozenset({CALL_PACKED, RUN})
 """Calls whose arguments are pickled: data, and how many large buffers belong to it."""
 
 Target: TypeAlias = tuple[str, bytes, str | None]

@@ -1,6 +1,7 @@
 """Callers, listeners and hosts over real sockets, all in the test's loop."""
 
 import asyncio
+from collections import defaultdict
 
 import numpy as np
 import pytest
@@ -12,8 +13,8 @@ from runtime.wire import caller as caller_module
 from runtime.wire import listener as listener_module
 from runtime.wire import messages as m
 from runtime.wire.caller import Caller, identity_of
-from runtime.wire.codec import decode
 from runtime.wire.listener import Listener, bind
+from runtime.wire.numbers import Decoder
 from tests.stepping import soon, until
 from workers.errors import HostLost, RuntimeClosed
 
@@ -28,9 +29,10 @@ class HandMadeHost:
         self.arrived = asyncio.Queue()
         self.listener = Listener(loop, self.router, self)
         self.worked = 0
+        self.decoders = defaultdict(Decoder)
 
     def take(self, identity, first, frames):
-        for message in decode(first):
+        for message in self.decoders[identity].decode(first):
             self.arrived.put_nowait((identity, message, frames))
 
     def work(self):
