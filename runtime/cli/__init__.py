@@ -25,6 +25,7 @@ _COMMANDS = {
     "objects": "objects",
     "kv": "kv",
     "map": "map",
+    "bench": "bench",
     "backup": "backup",
     "restore": "backup",
 }

@@ -76,3 +76,10 @@ def short(path: Path) -> str:
         return str(path.resolve().relative_to(Path.cwd()))
     except ValueError:
         return str(path)
+
+
+def described(error: Exception) -> str:
+    """Return what a method raised, and where in the script."""
+    trace = getattr(error, "remote_traceback", None)
+    lines = [str(trace).rstrip()] if trace else [f"{type(error).__name__}: {error}"]
+    return "\n".join([*getattr(error, "__notes__", ()), *lines])

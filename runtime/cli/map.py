@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,20 +12,18 @@ import click
 
 from runtime.cli import common
 from runtime.cli.records import STANDARD, Lines, Records
+from runtime.cli.script import bound, worker
 from runtime.cli.tallies import Tallies
 from runtime.client.options import Options
 from runtime.client.sync_runtime import Runtime, connect
-from runtime.config import find, from_keywords, load
 from runtime.directories import DATA
-from workers import DurableObject
-from workers.errors import ConfigError, RoostError, RuntimeClosed
+from workers.errors import RoostError, RuntimeClosed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from runtime.batch.blocking import Results
     from runtime.cli.records import Format
-    from runtime.config import Config
 
 FAILURES: Final = 3
 """Exit code when everything was tried, and some items failed."""
@@ -146,13 +143,6 @@ def map(  # noqa: A001  (a command has its own name)
         return command.stopped(128 + command.caught if command.caught else BROKEN_PIPE)
 
 
-def _described(error: Exception) -> str:
-    """Say what a method raised, and where in the script."""
-    trace = getattr(error, "remote_traceback", None)
-    lines = [str(trace).rstrip()] if trace else [f"{type(error).__name__}: {error}"]
-    return "\n".join([*getattr(error, "__notes__", ()), *lines])
-
-
 class _Map:
     """One run of the command."""
 
@@ -162,7 +152,7 @@ class _Map:
         self._quiet: bool = given["quiet"]
         self._keep_going: bool = given["keep_going"] or given["failures"] is not None
         self._config = worker(script, namespace, given["env"])
-        self._namespace = _binding(self._config, namespace)
+        self._namespace = bound(self._config, namespace).name
         self._data = given["data_dir"] or self._config.root / DATA
         wanted: Format | None = given["wanted"]
         self._records = Records(given["source"], wanted)
@@ -207,7 +197,7 @@ class _Map:
             if isinstance(error, RoostError | OSError) and not getattr(error, "remote", False):
                 raise
             self._runtime.close()
-            raise RoostError(_described(error)) from error
+            raise RoostError(common.described(error)) from error
         finally:
             results.close()
             output.close()
@@ -291,33 +281,3 @@ class _Map:
         if self._runtime is not None:
             self._runtime.close()
         return code
-
-
-def worker(script: Path, namespace: str, env: str | None) -> Config:
-    """Return the configuration of a worker: a folder, a config, or a Python file with or without one.
-
-    Without one, `namespace` is the name of a class in the file. Raises ConfigError.
-    """
-    if script.suffix != ".py":
-        return load(find(script) if script.is_dir() else script, env)
-    script = script.resolve()
-    for folder in (script.parent, script.parent.parent):
-        try:
-            config = load(find(folder), env)
-        except ConfigError:
-            continue
-        if config.main is not None and config.main.resolve() == script:
-            return config
-    if not namespace.isidentifier():
-        raise ConfigError(f"NAMESPACE must be the name of a class in {script}, not {namespace!r}")
-    named = type(namespace, (DurableObject,), {})
-    config = from_keywords(objects={namespace: named})
-    return replace(config, main=script, root=script.parent)
-
-
-def _binding(config: Config, namespace: str) -> str:
-    for binding in config.objects:
-        if namespace in {binding.name, binding.class_name}:
-            return binding.name
-    known = ", ".join(f"{b.name} ({b.class_name})" for b in config.objects) or "none"
-    raise ConfigError(f"the worker has no namespace {namespace!r}; it has {known}")

@@ -11,7 +11,7 @@ from runtime.bindings import Env
 from runtime.client.connection import Connection, list_objects, open_connection
 from runtime.client.functions import call_of, job_of
 from runtime.client.instance import Instance, find
-from runtime.client.options import options
+from runtime.client.options import Options, options
 from runtime.passed import programs
 from runtime.status import HostStatus, status_of
 from workers import Request, Response
@@ -198,6 +198,14 @@ class AsyncRuntime:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+async def started(asked: Options) -> AsyncRuntime:
+    """Start what a command asks for; see `AsyncRuntime.start`."""
+    runtime = AsyncRuntime.__new__(AsyncRuntime)
+    runtime._options = asked  # noqa: SLF001
+    runtime._instance = runtime._connection = None  # noqa: SLF001
+    return await runtime.start()
 
 
 async def aconnect(data_dir: str | Path) -> AsyncRuntime:

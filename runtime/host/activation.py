@@ -26,6 +26,7 @@ from runtime.host.gates import InputGate, OutputGate
 from runtime.host.methods import check_method, is_coroutine, relaxed
 from runtime.host.runs import RunCall
 from runtime.host.said import Answer, Confirmation, Outgoing
+from runtime.host.timed import TimedCall
 from runtime.wire import messages as m
 from runtime.wire.codec import PLAIN, pack_error, pack_still
 from runtime.wire.items import GENERATORS, pieces
@@ -65,7 +66,7 @@ class Event(NamedTuple):
     """An event that waits in a mailbox."""
 
     ticket: Ticket
-    method: str | RunCall | SocketEvent
+    method: str | RunCall | TimedCall | SocketEvent
     args: tuple[Any, ...]
     kwargs: dict[str, Any] | None
 
@@ -127,7 +128,7 @@ class Activation:
     def deliver(
         self,
         ticket: Ticket,
-        method: str | RunCall | SocketEvent,
+        method: str | RunCall | TimedCall | SocketEvent,
         args: tuple[Any, ...],
         kwargs: dict[str, Any] | None,
     ) -> None:
@@ -180,10 +181,10 @@ class Activation:
         if incoming is not None:
             incoming.close()
 
-    def _find(self, name: str | RunCall | SocketEvent) -> Method:
+    def _find(self, name: str | RunCall | TimedCall | SocketEvent) -> Method:
         """Return the instance's method of a name, making the instance if there is none."""
         stage = self.host.stage
-        if isinstance(name, RunCall):
+        if isinstance(name, (RunCall, TimedCall)):
             _, method = self._methods.get(name.method) or self._find(name.method)
             return stage.run, name.of_object(self, method)
         if self.instance is None:

@@ -103,7 +103,7 @@ class Busy:
         }
 
 
-_OF_OBJECTS: Final = frozenset({m.CALL, m.CALL_PACKED, m.FETCH, m.RUN, m.SAID})
+_OF_OBJECTS: Final = frozenset({m.CALL, m.CALL_PACKED, m.FETCH, m.RUN, m.TIMED, m.SAID})
 
 
 def _target(message: Message) -> Any:

@@ -31,6 +31,7 @@ from runtime.host.runs import Functions, RunCall
 from runtime.host.slots import Slots
 from runtime.host.sockets import HostSockets
 from runtime.host.tending import Tending
+from runtime.host.timed import TimedCall, TimedChannel, Watch
 from runtime.host.turns import Stage
 from runtime.roster import State
 from runtime.wire import messages as m
@@ -132,6 +133,7 @@ class Host:
         self._tell_at = 0
         self._telling_later = False
         self._plain = copy_context()
+        self._watch: Watch | None = None
         local_exit = LocalExit()
         self.local = Channel(self, local_exit, is_peer=True)
         self._own_link = local_exit.link = caller.carry(self)
@@ -333,6 +335,14 @@ class Host:
             self._flushing = False
             self.flush()
 
+    def _work_watched(self) -> None:
+        """As `work`, in a host that has met a timed call."""
+        if self._ready:
+            assert self._watch is not None
+            self._watch.begins(time.monotonic_ns())
+            Host.work(self)
+            self._watch.ends(time.monotonic_ns(), more=bool(self._ready))
+
     def _handle(self, channel: Channel, message: Message, frames: Sequence[Frame]) -> None:
         """Handle one message; what `work` does in its loop, without the call."""
         kind = message[0]
@@ -371,7 +381,7 @@ class Host:
         channel: Channel,
         call: int,
         target: Any,
-        method: str | RunCall | SocketEvent,
+        method: str | RunCall | TimedCall | SocketEvent,
         args: tuple[Any, ...],
         kwargs: dict[str, Any] | None = None,
         incoming: Incoming | None = None,
@@ -421,9 +431,12 @@ class Host:
         return self.catalog.activate(target)
 
     def _deliver_packed(self, channel: Channel, message: Message, frames: Sequence[Frame]) -> None:
-        _, call, target, method, data, _ = message
+        kind, call, target, method, data, _ = message
         if self.closed or (self.leaving and not channel.is_peer):
             channel.post((m.REFUSED, call))  # unread: its large buffers are for the next host
+            return
+        if kind == m.TIMED:
+            self._deliver_timed(channel, message, frames)
             return
         if frames and self._is_astray(channel, call, target):
             return
@@ -436,10 +449,23 @@ class Host:
             raw = None if target is None else target[1]
             channel.post((m.ERROR, call, pack_error(error, raw)))
         else:
-            if message[0] == m.RUN:
+            if kind == m.RUN:
                 self.deliver(channel, call, target, RunCall(method, values), (), None)
             else:
                 self.deliver(channel, call, target, method, *values)
+
+    def _deliver_timed(self, channel: Channel, message: Message, frames: Sequence[Frame]) -> None:
+        """Deliver the call that is in an envelope."""
+        _, call, target, method, (kind, first, second, sent), _ = message
+        if self._is_astray(channel, call, target):
+            return
+        if self._watch is None:
+            self._watch = self.stage.watch = Watch()
+            self.work = self._work_watched  # type: ignore[method-assign]  # others pay nothing for it
+        timed = TimedCall(method, self._watch.waits_since(sent))
+        self._handle(
+            TimedChannel(channel, timed), (kind, call, target, timed, first, second), frames
+        )
 
     def _other(self, channel: Channel, kind: int, message: Message) -> None:
         if kind == m.FETCH:

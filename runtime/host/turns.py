@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from runtime.host.gates import InputGate
+    from runtime.host.timed import Watch
     from workers.current import Event
 
 
@@ -96,6 +97,7 @@ class Stage:
         "_spare",
         "resumed",
         "settle",
+        "watch",
     )
 
     def __init__(
@@ -107,6 +109,8 @@ class Stage:
         self.settle = settle
         self.resumed: Owner | None = None
         """Whose event has gone on after a wait, last of all."""
+        self.watch: Watch | None = None
+        """Who wants to know when a turn after a wait has ended."""
         # Every event begins with a copy of this, whatever code made the loop come here.
         self._plain = copy_context()
         self._plain.run(current_event.set, None)
@@ -311,6 +315,8 @@ def _go_on(spare: _Spare) -> Generator[Any, Any, None]:  # noqa: C901  (each gen
         if error is None and settle(waiting):
             waiting._asyncio_future_blocking = False  # noqa: SLF001  (as a Task would do)
         elif error is None:
+            if stage.watch is not None:
+                stage.watch.turned()
             try:
                 # The wait that the first turn began is handed on as if it began here.
                 if getattr(waiting, "_asyncio_future_blocking", None) is False:
@@ -339,3 +345,5 @@ def _go_on(spare: _Spare) -> Generator[Any, Any, None]:  # noqa: C901  (each gen
             break
         error = None
     stage.give_back(owner, spare.context)
+    if stage.watch is not None:
+        stage.watch.turned()

@@ -126,6 +126,7 @@ class Link:
         "on_end",
         "on_moved",
         "on_sockets",
+        "on_times",
         "refuses",
         "streams",
         "unanswered",
@@ -147,6 +148,8 @@ class Link:
         self.streams = Streams(self.post)
         self.on_sockets: Callable[[Link, Message], None] = _no_sockets
         """Takes what the host says about WebSockets; set by a gateway."""
+        self.on_times: Callable[[Link, Message], None] = _no_times
+        """Takes where the time of a call has gone; set by who makes timed ones."""
         self.on_moved: Callable[[Link, int], None] = _no_move
         """Takes a call that the host refused because the object's slot is not, or no more, its own."""
         self.on_end: Callable[[Link], None] = _no_end
@@ -376,6 +379,8 @@ class Link:
             self.on_sockets(self, message)
         elif kind == m.MOVED:
             self.on_moved(self, message[1])
+        elif kind == m.TIMES:
+            self.on_times(self, message)
         else:
             self.streams.handle(message)
 
@@ -531,6 +536,10 @@ def _no_move(_link: Link, _call: int) -> None:
 
 def _no_sockets(_link: Link, _message: Message) -> None:
     """Drop what is said about WebSockets: this process has none."""
+
+
+def _no_times(_link: Link, _message: Message) -> None:
+    """Drop what is said of a call's time: this process times none."""
 
 
 def _number(message: Message) -> int:

@@ -17,6 +17,7 @@ directory (0700) can connect at all, which is why both sides may unpickle.
 | CALL_PACKED | call, target, method, data, buffers | caller | pickled (args, kwargs) |
 | FETCH | call, target, method, url, headers, body | caller | an HTTP request for fetch() |
 | RUN | call, target, method, data, buffers | caller | a pickled Run: several items, see `runs` |
+| TIMED | call, target, method, envelope, buffers | caller | a CALL or CALL_PACKED that tells where its time goes, see `timed` |
 | OBJECTS | call, slot, limit, class name or None | caller | which objects of a slot have storage |
 | TEND | call, slot, verb, arguments | caller | look after objects: see `runtime.host.tending` |
 | CANCEL | call | caller | nobody waits for this call any more |
@@ -24,6 +25,7 @@ directory (0700) can connect at all, which is why both sides may unpickle.
 | RESULT_PACKED | call, data, buffers | host | a pickled result |
 | RESPONSE | call, status, status_text, headers, body | host | what fetch() answered |
 | ERROR | call, packed error | host | the call failed |
+| TIMES | call, queue, run, commit | host | where the time of a TIMED has gone, in ns; its answer follows |
 | ITEMS | call, stream | host | the method is a generator; its items are the stream's |
 | REFUSED | call | host | not started, because the host is leaving: send it to the next one |
 | MOVED | call | host | not started, because the object's slot leaves the host, or has: see `parked` |
@@ -59,7 +61,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-VERSION = 3
+VERSION = 4
 """Peers of different versions refuse each other."""
 
 HELLO = 0
@@ -85,6 +87,8 @@ RUN = 20
 ITEMS = 40
 LEAVE = 41
 TEND = 42
+TIMED = 43
+TIMES = 44
 
 UPGRADE = 30
 SAID = 31
@@ -100,13 +104,13 @@ NEWS = 39
 SOCKETS = frozenset({ASK, SEND, SHUT, KEEP, AUTO})
 """What a host says to a gateway about its sockets."""
 
-CALLS = frozenset({CALL, CALL_PACKED, FETCH, OBJECTS, TEND, RUN, SAID, ATTACH, FENCE})
+CALLS = frozenset({CALL, CALL_PACKED, FETCH, OBJECTS, TEND, RUN, TIMED, SAID, ATTACH, FENCE})
 """What a host answers, once, by the number of the call."""
 
 OF_SLOTS = frozenset({OBJECTS, TEND, FENCE})
 """Calls of a slot, and of no object."""
 
-PACKED = frozenset({CALL_PACKED, RUN})
+PACKED = frozenset({CALL_PACKED, RUN, TIMED})
 """Calls whose arguments are pickled: data, and how many large buffers belong to it."""
 
 Target: TypeAlias = tuple[str, bytes, str | None]

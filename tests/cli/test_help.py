@@ -26,7 +26,7 @@ def test_the_commands_are_all_there():
         "init", "dev", "serve", "status", "reload", "migrate", "objects list", "objects show",
         "objects export", "objects delete", "kv key put", "kv key get",
         "kv key list", "kv key delete", "kv bulk put", "kv bulk get", "kv export", "kv import", "kv namespace list",
-        "kv namespace create", "kv namespace rename", "kv namespace delete", "kv check", "map",
+        "kv namespace create", "kv namespace rename", "kv namespace delete", "kv check", "map", "bench",
         "backup", "restore", "slots list", "slots move",
     }  # fmt: skip
 
