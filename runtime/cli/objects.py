@@ -204,7 +204,8 @@ def export(its: Choice, output: Path | None, *, sqlite: bool) -> None:
     A value that JSON cannot hold is written as the pickle that is stored; `type` says what it is, or
     which class it needs. Nothing is unpickled that would run code. Bytes in rows are {"base64": ...}.
 
-    With --sqlite one object is written as a database: its tables, and entries (pickles) in _cf_KV.
+    With --sqlite one object is written as a database: its tables, and entries (pickles) in _cf_KV,
+    those over 16 KiB in _cf_LARGE.
 
     \b
     Examples:

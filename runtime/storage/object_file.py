@@ -20,6 +20,7 @@ from weakref import WeakSet
 import apsw
 
 from runtime.storage.history import NEW
+from runtime.storage.large import APART, is_large
 from runtime.storage.past import ALL, HISTORY, RESTORING, Past, and_ended, bookmark, ended, place_of
 from runtime.storage.rebuild import Place
 from runtime.storage.sql_guard import Guard
@@ -27,7 +28,7 @@ from runtime.storage.wal_file import WalFile
 from workers.errors import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from runtime.config import Limits
@@ -48,9 +49,16 @@ CREATE TABLE _cf_KV(
 ) WITHOUT ROWID;
 CREATE TABLE _cf_METADATA(key INTEGER PRIMARY KEY, value);
 """,
+    """
+-- Values may be in _cf_LARGE, which is made with the first: two pages that few objects need.
+""",
 )
-_TABLES: Final = 2
-"""How many tables of ours a file has."""
+_LARGE: Final = """
+CREATE TABLE IF NOT EXISTS _cf_LARGE(
+    key BLOB PRIMARY KEY NOT NULL,
+    value BLOB NOT NULL  -- of an entry that has none
+)
+"""
 
 _READ: Final = "SELECT value FROM _cf_KV WHERE key = ?"
 _CONTAINS: Final = "SELECT 1 FROM _cf_KV WHERE key = ?"
@@ -63,6 +71,11 @@ _DELETE: Final = "DELETE FROM _cf_KV WHERE key = ?"
 _WIPE: Final = "DELETE FROM _cf_KV WHERE key < x'ff'"  # records stay
 _HAS_ENTRIES: Final = "SELECT 1 FROM _cf_KV WHERE key < x'ff' LIMIT 1"
 _HAS_RECORDS: Final = "SELECT 1 FROM _cf_KV WHERE key >= x'ff' LIMIT 1"
+_HAS_LARGE: Final = "SELECT EXISTS(SELECT 1 FROM sqlite_schema WHERE name = '_cf_LARGE')"
+_READ_LARGE: Final = "SELECT value FROM _cf_LARGE WHERE key = ?"
+_PUT_LARGE, _DELETE_LARGE, _WIPE_LARGE = (
+    sql.replace("_cf_KV", "_cf_LARGE", 1) for sql in (_PUT, _DELETE, _WIPE)
+)
 _GET_FACT: Final = "SELECT value FROM _cf_METADATA WHERE key = ?"
 _SET_FACT: Final = "INSERT OR REPLACE INTO _cf_METADATA VALUES(?, ?)"
 # Virtual tables first: they take their shadow tables with them.
@@ -71,7 +84,10 @@ SELECT type, name FROM sqlite_schema
 WHERE type IN ('table', 'view') AND name NOT LIKE '\\_cf\\_%' ESCAPE '\\' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
 ORDER BY type = 'view' DESC, sql LIKE 'create virtual%' DESC
 """
-_COUNT: Final = "SELECT count(*) FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+_HAS_TABLES: Final = """
+SELECT 1 FROM sqlite_schema
+WHERE name NOT LIKE '\\_cf\\_%' ESCAPE '\\' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' LIMIT 1
+"""
 
 _ALARM: Final = 1
 """The fact that is the time of the object's alarm."""
@@ -101,6 +117,7 @@ ORDER BY name
 _MEASURE: Final = (
     "SELECT count(*), ifnull(sum(length(key) + length(value)), 0) FROM _cf_KV WHERE key < x'ff'"
 )
+_MEASURE_LARGE: Final = "SELECT ifnull(sum(length(value)), 0) FROM _cf_LARGE WHERE key < x'ff'"
 
 
 def remove_parts(path: Path) -> None:
@@ -149,6 +166,7 @@ class ObjectFile(WalFile):
         self.is_home = False
         """Whether the object's entries are here, or will be once the transaction is committed."""
         self._savepoints = 0
+        self._large = False  # whether values may be apart from their entries
         self._days = limits.history_days
         self._past: Past | None = None
         self._archive_at = self.CHECKPOINT_PAGES
@@ -220,6 +238,7 @@ class ObjectFile(WalFile):
             self._migrate(connection, version)
         self._guard.keep(connection)
         self.is_home = version > 0
+        self._large = bool(connection.execute(_HAS_LARGE).get)
 
     @property
     def resting(self) -> bool:
@@ -238,9 +257,16 @@ class ObjectFile(WalFile):
         self._sound()
         try:
             value: bytes | None = self._cursor.execute(_READ, (key,)).get
+            if value == APART and self._large:
+                value = self._apart(key)
         except apsw.Error as cause:
             raise self._unreadable(cause) from cause
         return value
+
+    def _apart(self, key: bytes) -> bytes:
+        """Return the value of an entry that has none. Raises apsw.Error as it comes."""
+        value: bytes | None = self._connection.execute(_READ_LARGE, (key,)).get
+        return APART if value is None else value
 
     def contains(self, key: bytes) -> bool:
         """Return whether there is a key, without reading the value."""
@@ -258,7 +284,9 @@ class ObjectFile(WalFile):
         bindings = (start, end, -1 if limit is None else min(limit, 1 << 62))
         try:
             with closing(self._connection.cursor()) as cursor:
-                yield from cursor.execute(_SCAN_DOWN if reverse else _SCAN_UP, bindings)
+                rows: Any = cursor.execute(_SCAN_DOWN if reverse else _SCAN_UP, bindings)
+                for key, value in rows:
+                    yield key, self._apart(key) if value == APART and self._large else value
         except apsw.Error as cause:
             raise self._unreadable(cause) from cause
 
@@ -284,11 +312,11 @@ class ObjectFile(WalFile):
         self._sound()
         try:
             self._cursor.execute("BEGIN IMMEDIATE; " + self._migration(0))
-            self._cursor.executemany(_PUT, entries)
+            self._put(entries)
             self._cursor.execute(_SET_FACT, (_ALARM, alarm))
             self._cursor.execute(_SET_FACT, (_ERA, _new_era()))
         except BaseException as cause:
-            self._roll_back()
+            self.roll_back()
             if not isinstance(cause, apsw.Error):
                 raise
             raise self._unwritable(cause) from cause
@@ -326,17 +354,36 @@ class ObjectFile(WalFile):
         try:
             if change.wipe:
                 self._cursor.execute(_WIPE)
-            if change.deletes:
-                self._cursor.executemany(_DELETE, [(key,) for _, key in change.deletes])
-            if change.puts:
-                self._cursor.executemany(_PUT, [row[1:] for row in sorted(change.puts)])
-            for _, key, value in change.records:
-                if value is None:
-                    self._cursor.execute(_DELETE, (key,))
-                else:
-                    self._cursor.execute(_PUT, (key, value))
+                if self._large:
+                    self._cursor.execute(_WIPE_LARGE)
+            puts = [row[1:] for row in sorted(change.puts)]
+            puts += [(key, value) for _, key, value in change.records if value is not None]
+            deletes = [(key,) for _, key in change.deletes]
+            deletes += [(key,) for _, key, value in change.records if value is None]
+            if self._large:
+                self._cursor.executemany(_DELETE_LARGE, [*deletes, *((key,) for key, _ in puts)])
+            if deletes:
+                self._cursor.executemany(_DELETE, deletes)
+            if puts:
+                self._put(puts)
         except apsw.Error as cause:
             raise self._unwritable(cause) from cause
+
+    def _put(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
+        """Put entries, large values apart. Raises apsw.Error as it comes."""
+
+        def within() -> Iterator[tuple[bytes, bytes]]:
+            for row in entries:
+                if not is_large(row):
+                    yield row
+                    continue
+                if not self._large:
+                    self._connection.execute(_LARGE).fetchall()
+                    self._large = True
+                self._connection.execute(_PUT_LARGE, row).fetchall()
+                yield row[0], APART
+
+        self._cursor.executemany(_PUT, within())
 
     def set_alarm(self, time: int | None) -> None:
         """Put the time of the alarm into the transaction."""
@@ -386,6 +433,7 @@ class ObjectFile(WalFile):
         self._roll_back()
         with suppress(apsw.Error):
             self.is_home = self._connection.execute("PRAGMA user_version").get > 0
+            self._large = bool(self._connection.execute(_HAS_LARGE).get)
 
     # --- what was before -------------------------------------------------------------------------
 
@@ -445,6 +493,7 @@ class ObjectFile(WalFile):
                 copy.executemany(_SET_FACT, kept.items())
 
             past.go_back(self._place(past, raw, text), amend)
+            self._large = bool(self._connection.execute(_HAS_LARGE).get)
         except ValueError as error:  # its history has gone meanwhile
             _log.error("object %s does not go back to %s: %s", raw.hex(), text, error)
             self.begin()
@@ -532,7 +581,7 @@ class ObjectFile(WalFile):
         self._sound()
         try:
             return (
-                self._cursor.execute(_COUNT).get == _TABLES
+                self._cursor.execute(_HAS_TABLES).get is None
                 and self._cursor.execute(_HAS_ENTRIES).get is None
             )
         except apsw.Error as cause:
@@ -551,10 +600,12 @@ class ObjectFile(WalFile):
         """Return how many entries there are, and their bytes. Reads all rows."""
         self._sound()
         try:
-            found: tuple[int, int] = self._cursor.execute(_MEASURE).get
+            entries, size = self._cursor.execute(_MEASURE).get
+            if self._large:
+                size += self._cursor.execute(_MEASURE_LARGE).get
         except apsw.Error as cause:
             raise self._unreadable(cause) from cause
-        return found
+        return entries, size
 
     def tables(self) -> list[tuple[str, int]]:
         """Return the script's tables, each with how many rows it has. Reads all rows."""

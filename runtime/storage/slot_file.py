@@ -22,7 +22,8 @@ from runtime.ids import ObjectId
 from runtime.storage.ahead import Ahead
 from runtime.storage.alarm import Alarm
 from runtime.storage.journal import forget, rows_after
-from runtime.storage.slot_writes import changing, statements_of
+from runtime.storage.large import APART, LARGE_BYTES
+from runtime.storage.slot_writes import PUT_LARGE, changing, statements_of
 from runtime.storage.wal_file import WalFile
 from workers.errors import StorageError
 
@@ -78,9 +79,21 @@ CREATE TABLE journals(
     number INTEGER NOT NULL  -- how many of its records need not be brought in
 ) WITHOUT ROWID;
 """,
+    f"""
+CREATE TABLE large(
+    object_id BLOB NOT NULL,
+    key BLOB NOT NULL,
+    value BLOB NOT NULL,  -- of an entry that has none
+    PRIMARY KEY(object_id, key)
+);
+INSERT INTO large SELECT * FROM entries WHERE length(value) > {LARGE_BYTES};
+UPDATE entries SET value = x'' WHERE length(value) > {LARGE_BYTES};
+""",  # noqa: S608
 )
 
 _READ: Final = "SELECT value FROM entries WHERE object_id = ? AND key = ?"
+_READ_LARGE: Final = "SELECT value FROM large WHERE object_id = ? AND key = ?"
+_HAS_LARGE: Final = "SELECT EXISTS(SELECT 1 FROM large)"
 _CONTAINS: Final = "SELECT 1 FROM entries WHERE object_id = ? AND key = ?"
 _RECORDS: Final = "SELECT key, value FROM entries WHERE object_id = ? AND key >= x'ff' ORDER BY key"
 _SCAN: Final = (
@@ -98,6 +111,9 @@ _MEASURE: Final = (
     "SELECT count(*), ifnull(sum(length(key) + length(value)), 0) FROM entries "
     "WHERE object_id = ? AND key < x'ff'"
 )
+_MEASURE_LARGE: Final = (
+    "SELECT ifnull(sum(length(value)), 0) FROM large WHERE object_id = ? AND key < x'ff'"
+)
 _MARK: Final = (
     "INSERT INTO journals VALUES(?, ?, ?) "
     "ON CONFLICT(name) DO UPDATE SET id = excluded.id, number = excluded.number"
@@ -106,6 +122,7 @@ _COPY: Final = (
     ("objects", "INSERT INTO objects VALUES(?, ?, ?, ?)"),
     ("alarms", "INSERT INTO alarms VALUES(?, ?, ?, ?)"),
     ("entries", "INSERT INTO entries VALUES(?, ?, ?)"),
+    ("large", "INSERT INTO large VALUES(?, ?, ?)"),
 )
 _RENAME: Final = "UPDATE objects SET class_name = ? WHERE object_id = ?"
 # Entries are skipped through from object to object: a scan would read every key.
@@ -182,6 +199,8 @@ class SlotFile(WalFile):
 
     def _opened(self, connection: apsw.Connection, version: int) -> None:
         self._migrate(connection, version)
+        self._large = bool(connection.execute(_HAS_LARGE).get)
+        """Whether values may be apart from their entries."""
         self._all: set[bytes] | None = None if version else set()
         """The ids of all objects of which a new file has anything; None when they are not known.
 
@@ -210,7 +229,7 @@ class SlotFile(WalFile):
             if is_own:
                 forget()
         connection.execute("BEGIN IMMEDIATE").fetchall()
-        for sql, overdue in changing(*self._ahead.rows()):
+        for sql, overdue in self._overdue():
             connection.executemany(sql, overdue).fetchall()
         connection.execute("DELETE FROM journals; COMMIT").fetchall()
         self._bring_in(connection)
@@ -240,6 +259,15 @@ class SlotFile(WalFile):
         if self._ahead:
             self.commit(())
 
+    def _overdue(self) -> list[tuple[str, list[Any]]]:
+        """Return the statements that write what the file lacks."""
+        return self._noted(changing(*self._ahead.rows(), large=self._large))
+
+    def _noted(self, statements: list[tuple[str, list[Any]]]) -> list[tuple[str, list[Any]]]:
+        """Take note if statements, which it returns, put values apart."""
+        self._large = self._large or any(sql is PUT_LARGE for sql, _ in statements)
+        return statements
+
     # --- reading ---------------------------------------------------------------------------------
 
     def read(self, object_id: bytes, key: bytes) -> bytes | None:
@@ -254,6 +282,12 @@ class SlotFile(WalFile):
             value: bytes | None = self._cursor.execute(_READ, (object_id, key)).get
         except apsw.Error as cause:
             raise self._unreadable(cause) from cause
+        return self._apart(object_id, key) if value == APART else value
+
+    def _apart(self, object_id: bytes, key: bytes) -> bytes:
+        """Return the value of an entry that has none."""
+        value: bytes
+        (value,) = next(self._rows(_READ_LARGE, (object_id, key)), (APART,))
         return value
 
     def contains(self, object_id: bytes, key: bytes) -> bool:
@@ -278,6 +312,8 @@ class SlotFile(WalFile):
             found: list[tuple[bytes, bytes]] = rows.fetchall()
         except apsw.Error as cause:
             raise self._unreadable(cause) from cause
+        if self._large:
+            return [(key, value or self._apart(object_id, key)) for key, value in found]
         return found
 
     def scan(
@@ -295,7 +331,13 @@ class SlotFile(WalFile):
         """
         self._whole(object_id)
         bindings = (object_id, start, end, -1 if limit is None else min(limit, 1 << 62))
-        yield from self._rows(_SCAN_DOWN if reverse else _SCAN_UP, bindings)
+        rows = self._rows(_SCAN_DOWN if reverse else _SCAN_UP, bindings)
+        if not self._large:
+            yield from rows
+            return
+        with closing(rows):
+            for key, value in rows:
+                yield key, value or self._apart(object_id, key)
 
     def objects(self, class_name: str | None = None) -> Iterator[ObjectRecord]:
         """Yield the register in the order of ids: all objects, or those of a class."""
@@ -322,14 +364,15 @@ class SlotFile(WalFile):
     def measure(self, object_id: bytes) -> tuple[int, int]:
         """Return how many entries an object has here, and their bytes. Reads all its rows."""
         self._whole(object_id)
-        return next(self._rows(_MEASURE, (object_id,)))
+        entries, size = next(self._rows(_MEASURE, (object_id,)))
+        return entries, size + next(self._rows(_MEASURE_LARGE, (object_id,)))[0]
 
     def copy_rows(self, object_id: bytes, copy: apsw.Connection, *, entries: bool) -> None:
         """Make a copy of the file have of an object what this one has now, with its entries or none."""
         self._whole(object_id)
         for table, insert in _COPY:
             copy.execute(f"DELETE FROM {table} WHERE object_id = ?", (object_id,))  # noqa: S608
-            if entries or table != "entries":
+            if entries or table not in {"entries", "large"}:
                 rows = self._rows(f"SELECT * FROM {table} WHERE object_id = ?", (object_id,))  # noqa: S608
                 copy.executemany(insert, rows)
 
@@ -344,7 +387,9 @@ class SlotFile(WalFile):
         for (raw,) in self._rows(_OWNERS, ()):
             yield raw
 
-    def _rows(self, sql: str, bindings: tuple[apsw.SQLiteValue, ...]) -> Iterator[tuple[Any, ...]]:
+    def _rows(
+        self, sql: str, bindings: tuple[apsw.SQLiteValue, ...]
+    ) -> Generator[tuple[Any, ...], None, None]:
         self._sound()
         try:
             with closing(self._connection.cursor()) as cursor:
@@ -384,12 +429,12 @@ class SlotFile(WalFile):
             if len(self._all) > MOST_KNOWN:
                 self._all = None
         try:
-            statements = statements_of(changes, self._clock())
+            statements: list[tuple[str, list[Any]]] = []
             journal = self._journal
             if journal is not None and (self._ahead or self.in_journal != journal.id):
                 mark = journal.path.name, journal.id, journal.number
-                overdue = changing(*self._ahead.rows())
-                statements = [*overdue, *statements, (_MARK, [mark])]
+                statements = [(_MARK, [mark]), *self._overdue()]
+            statements += self._noted(statements_of(changes, self._clock(), large=self._large))
             cursor.execute("BEGIN IMMEDIATE")
             for sql, rows in statements:
                 cursor.executemany(sql, rows)

@@ -10,6 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from runtime.storage.alarm import Alarm
+from runtime.storage.large import APART, is_large
 from runtime.storage.write_set import KEEP, Puts
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from runtime.storage.write_set import Change
 
-__all__ = ["changing", "statements_of"]
+__all__ = ["PUT_LARGE", "changing", "statements_of"]
 
 # An upsert changes a row in place; REPLACE deletes and inserts: 3.2 µs a row, not 4.2. In key order
 # it is 2.4 µs, because neighbours share pages.
@@ -31,6 +32,10 @@ _PUT_MANY: Final = _PUT.replace("(?, ?, ?)", ", ".join(["(?, ?, ?)"] * _AT_ONCE)
 _DELETE: Final = "DELETE FROM entries WHERE object_id = ? AND key = ?"
 _WIPE: Final = "DELETE FROM entries WHERE object_id = ? AND key < x'ff'"  # records stay
 _CLEAR: Final = "DELETE FROM entries WHERE object_id = ?"
+PUT_LARGE: Final = _PUT.replace("entries", "large", 1)
+_DELETE_LARGE, _WIPE_LARGE, _CLEAR_LARGE = (
+    sql.replace("entries", "large", 1) for sql in (_DELETE, _WIPE, _CLEAR)
+)
 _REGISTER: Final = (
     "INSERT INTO objects VALUES(?, ?, ?, ?) ON CONFLICT(object_id) "
     "DO UPDATE SET name = excluded.name WHERE name IS NULL AND excluded.name IS NOT NULL"
@@ -40,8 +45,13 @@ _SET_ALARM: Final = "INSERT OR REPLACE INTO alarms VALUES(?, ?, ?, ?)"
 _DROP_ALARM: Final = "DELETE FROM alarms WHERE object_id = ?"
 
 
-def statements_of(changes: Iterable[Change | Puts], now: float) -> list[tuple[str, list[Any]]]:
-    """Return the statements that make the changes, in order, each with its rows."""
+def statements_of(
+    changes: Iterable[Change | Puts], now: float, *, large: bool
+) -> list[tuple[str, list[Any]]]:
+    """Return the statements that make the changes, in order, each with its rows.
+
+    `large` says whether the file may have values that are apart from their entries.
+    """
     moved: list[tuple[bytes]] = []
     wipes: list[tuple[bytes]] = []
     forgets: list[tuple[bytes]] = []
@@ -75,21 +85,32 @@ def statements_of(changes: Iterable[Change | Puts], now: float) -> list[tuple[st
             else:
                 puts.append((raw, key, value))
     return [
+        *(_each(_CLEAR_LARGE, moved) if large else ()),
+        *(_each(_WIPE_LARGE, wipes) if large else ()),
         *_each(_CLEAR, moved),
         *_each(_WIPE, wipes),
         *_each(_FORGET, forgets),
         *_each(_REGISTER, registers),
-        *changing(puts, deletes),
+        *changing(puts, deletes, large=large),
         *_each(_DROP_ALARM, silenced),
         *_each(_SET_ALARM, alarms),
     ]
 
 
 def changing(
-    puts: list[tuple[bytes, bytes, bytes]], deletes: list[tuple[bytes, bytes]]
+    puts: list[tuple[bytes, bytes, bytes]], deletes: list[tuple[bytes, bytes]], *, large: bool
 ) -> list[tuple[str, list[Any]]]:
-    """Return the statements that put and delete entries, of different keys."""
-    return [*_each(_DELETE, deletes), *_puts(puts)]
+    """Return the statements that put and delete entries, of different keys; see `statements_of`."""
+    replaced = [*deletes, *((raw, key) for raw, key, _ in puts)] if large else []
+    apart = [row for row in puts if is_large(row)]
+    if apart:
+        puts = [(*row[:2], APART) if is_large(row) else row for row in puts]
+    return [
+        *_each(_DELETE_LARGE, replaced),
+        *_each(_DELETE, deletes),
+        *_puts(puts),
+        *_each(PUT_LARGE, apart),
+    ]
 
 
 def _each(sql: str, rows: list[Any]) -> list[tuple[str, list[Any]]]:

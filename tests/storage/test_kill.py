@@ -9,7 +9,7 @@ import pytest
 
 from runtime.config import Limits
 from runtime.ids import NamespaceKey
-from runtime.storage import RECORDS, CommitGroup, Journal, ObjectFiles, SlotFile, journal
+from runtime.storage import RECORDS, CommitGroup, Journal, ObjectFiles, SlotFile, journal, large
 from runtime.storage.layout import clear_journals
 
 NAMES = ("a", "b", "c", "d")
@@ -28,6 +28,7 @@ def run(awaitable):
 def write_for_ever(path, open_storage, acks):
     """Write number after number to all objects; say each when it is durable in all."""
     journal.JOURNAL_BYTES = 60_000  # it starts anew every few numbers
+    large.LARGE_BYTES = 700  # of a third of the values
     kept = Journal(path.parent / f"0-{os.getpid()}.journal")
     file = SlotFile(path, journal=kept)
     file._connection.execute(

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from runtime.config import Limits
 from runtime.ids import NamespaceKey
-from runtime.storage import ObjectStorage, SlotFile, write_set
+from runtime.storage import ObjectStorage, SlotFile, large, write_set
 
 KEYS = ["", "10", "9", "Z", "a", "a\0", "ab", "b", "é", "\uffff", "😀"]
 keys = st.sampled_from(KEYS)
@@ -32,6 +32,7 @@ class Model(RuleBasedStateMachine):
         super().__init__()
         self.directory = tempfile.TemporaryDirectory()
         self.cache_bytes, write_set.CACHE_BYTES = write_set.CACHE_BYTES, 1500
+        self.large_bytes, large.LARGE_BYTES = large.LARGE_BYTES, 200
         self.namespace = NamespaceKey("w-Room")
         self.told = 0
         self.now = {}  # what the object must see
@@ -160,7 +161,7 @@ class Model(RuleBasedStateMachine):
         assert run(neighbour.list()) == dict.fromkeys(KEYS, "neighbour")
         assert self.file._connection.execute("PRAGMA integrity_check").get == "ok"
         self.file.close()
-        write_set.CACHE_BYTES = self.cache_bytes
+        write_set.CACHE_BYTES, large.LARGE_BYTES = self.cache_bytes, self.large_bytes
         self.directory.cleanup()
 
 

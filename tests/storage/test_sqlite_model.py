@@ -17,7 +17,15 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from runtime.config import Limits
 from runtime.ids import NamespaceKey
-from runtime.storage import CommitGroup, Journal, ObjectFiles, ObjectStorage, SlotFile, journal
+from runtime.storage import (
+    CommitGroup,
+    Journal,
+    ObjectFiles,
+    ObjectStorage,
+    SlotFile,
+    journal,
+    large,
+)
 
 MEMORY = Path("/dev/shm")
 KEYS = ["", "10", "9", "a", "a\0", "é"]
@@ -27,7 +35,7 @@ LIMITS = Limits(value_bytes=1 << 20)
 keys = st.sampled_from(KEYS)
 numbers = st.integers(0, 99)
 operations = st.one_of(
-    st.tuples(st.just("put"), keys, numbers),
+    st.tuples(st.just("put"), keys, numbers | st.just("apart" * 9)),
     st.tuples(st.just("delete"), keys),
     st.tuples(st.just("insert"), keys, numbers),
     st.tuples(st.just("remove"), keys),
@@ -66,6 +74,7 @@ class Model(RuleBasedStateMachine):
         self.directory = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None))
         self.lives = self.opened = 0
         self.journal_bytes, journal.JOURNAL_BYTES = journal.JOURNAL_BYTES, 300
+        self.large_bytes, large.LARGE_BYTES = large.LARGE_BYTES, 40
         self.now, self.kept = State(), State()
         self.open()
         neighbour = self.storage_of("neighbour")
@@ -254,7 +263,7 @@ class Model(RuleBasedStateMachine):
         # After a kill the slot file's may be too early, or one too many; never too late, or missing.
         assert self.now.alarm is None or row.due <= self.now.alarm
         self.close()
-        journal.JOURNAL_BYTES = self.journal_bytes
+        journal.JOURNAL_BYTES, large.LARGE_BYTES = self.journal_bytes, self.large_bytes
         shutil.rmtree(self.directory)
 
 
