@@ -8,6 +8,7 @@ import os
 import signal
 import tempfile
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -151,8 +152,7 @@ def bench(script: Path, namespace: str, method: str, **given: Any) -> int:
     config = worker(script, namespace, given["env"])
     bound(config, namespace)
     args, kwargs = _arguments(given["arguments"])
-    with _data(config, given["data_dir"]) as data:
-        return uvloop.run(_Bench(config, data, namespace, method, args, kwargs, given).run())
+    return uvloop.run(_Bench(config, namespace, method, args, kwargs, given).run())
 
 
 def _arguments(text: str) -> tuple[list[Any], dict[str, Any]]:
@@ -183,28 +183,20 @@ def _data(config: Config, given: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
+@dataclass(slots=True)
 class _Bench:
     """One run of the command."""
 
-    def __init__(
-        self,
-        config: Config,
-        data: Path,
-        namespace: str,
-        method: str,
-        args: list[Any],
-        kwargs: dict[str, Any],
-        given: dict[str, Any],
-    ) -> None:
-        self._config = config
-        self._data = data
-        self._namespace = namespace
-        self._method = method
-        self._args = args
-        self._kwargs = kwargs
-        self._given = given
-        self._caught = 0  # the signal that ends it
-        self._load: Load | None = None  # while it is measured
+    config: Config
+    namespace: str
+    method: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+    given: dict[str, Any]
+    caught: int = 0
+    """The signal that ends it."""
+    load: Load | None = None
+    """What is measured now."""
 
     async def run(self) -> int:
         """Do it. Returns the exit code."""
@@ -212,52 +204,56 @@ class _Bench:
         assert task is not None
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._interrupt, number, task)
-        gauge = Gauge()
-        try:
-            runtime = await self._open()
+        gauge, measured = Gauge(), None
+        with _data(self.config, self.given["data_dir"]) as data:
             try:
-                measured = await self._measure(runtime, gauge)
+                runtime = await self._open(data)
+                try:
+                    measured = await self._measure(runtime, gauge)
+                finally:
+                    self.load = None
+                    gauge.close()
+                    await runtime.close()
+            except asyncio.CancelledError:
+                if not self.caught:
+                    raise
             finally:
-                self._load = None
                 gauge.close()
-                await runtime.close()
-        except asyncio.CancelledError:
-            if not self._caught:
-                raise
-            raise click.ClickException("stopped before anything was measured") from None
-        finally:
-            gauge.close()
-        if self._given["as_json"]:
+        if measured is None:
+            said = click.style("roost:", fg="red", bold=True)
+            click.echo(f"{said} stopped before anything was measured", err=True)
+            return 128 + self.caught
+        if self.given["as_json"]:
             say_json(measured.as_json())
         else:
             measured.show()
         error = measured.load.first_error
         if error is not None:
             click.echo(f"\nthe first call that failed:\n{common.described(error)}", err=True)
-        return 128 + self._caught if self._caught else 1 if error is not None else 0
+        return 128 + self.caught if self.caught else 1 if error is not None else 0
 
     def _interrupt(self, number: int, task: asyncio.Task[Any]) -> None:
-        self._caught = number
-        if self._load is None:
+        self.caught = number
+        if self.load is not None:
+            self.load.stop()
+        elif not task.cancelling():  # a second time, the instance's end would not be waited for
             task.cancel()
-        else:
-            self._load.stop()
 
-    async def _open(self) -> AsyncRuntime:
-        if self._given["data_dir"] is not None:
+    async def _open(self, data: Path) -> AsyncRuntime:
+        if self.given["data_dir"] is not None:
             with suppress(RuntimeClosed):
-                return await aconnect(self._data)
-        hosts = self._given["hosts"] or self._config.hosts or os.cpu_count() or 1
-        return await started(Options(self._config, self._data, hosts, None, None, "error"))
+                return await aconnect(data)
+        hosts = self.given["hosts"] or self.config.hosts or os.cpu_count() or 1
+        return await started(Options(self.config, data, hosts, None, None, "error"))
 
     async def _measure(self, runtime: AsyncRuntime, gauge: Gauge) -> Measured:
-        given = self._given
+        given = self.given
         config = runtime.connection.bindings.config
         work = self._work(runtime)
         facts = {
             "worker": config.name,
-            "object": bound(config, self._namespace).class_name,
-            "method": self._method,
+            "object": bound(config, self.namespace).class_name,
+            "method": self.method,
             "objects": given["objects"],
             "order": "random" if given["at_random"] else "in turn",
             "concurrency": given["concurrency"],
@@ -270,10 +266,10 @@ class _Bench:
         calls: int | None = given["calls"]
         seconds: float | None = given["duration"] or (None if calls else SECONDS)
         load = self._new_load(work, rate=given["rate"])
-        gauge.follow(load, self._method, seconds=seconds, calls=calls)
+        gauge.follow(load, self.method, seconds=seconds, calls=calls)
         used = Used(runtime.status())
         load.on_end = lambda: used.taken(runtime.status())
-        self._load = load
+        self.load = load
         await load.run(seconds=seconds, calls=calls)
         for waiter in runtime.connection.caller.unanswered():
             if isinstance(waiter, Reply):  # nobody waits for it any longer
@@ -282,26 +278,26 @@ class _Bench:
 
     async def _warm_up(self, work: Work, gauge: Gauge) -> None:
         """Call every object once, then all for a while. Raises RoostError when all of that fails."""
-        once, count = self._new_load(work), len(work.methods)
+        once, count = Load(work, concurrency=self.given["concurrency"]), len(work.methods)
         gauge.follow(once, "warm-up", seconds=None, calls=count)
         await once.run(calls=count)
         if not once.answered and once.first_error is not None:
             raise RoostError(f"every call failed\n{common.described(once.first_error)}")
-        more, seconds = self._new_load(work), self._given["warmup"]
+        more, seconds = self._new_load(work), self.given["warmup"]
         gauge.follow(more, "warm-up", seconds=seconds, calls=None)
         await more.run(seconds=seconds)
 
     def _work(self, runtime: AsyncRuntime) -> Work:
-        connection, method = runtime.connection, self._method
-        binding = bound(connection.bindings.config, self._namespace)
+        connection, method = runtime.connection, self.method
+        binding = bound(connection.bindings.config, self.namespace)
         namespace, caller = runtime.env[binding.name], connection.caller
-        ids = [namespace.id_from_name(f"bench-{n}") for n in range(self._given["objects"])]
+        ids = [namespace.id_from_name(f"bench-{n}") for n in range(self.given["objects"])]
         targets = [(binding.class_name, each.raw, each.name) for each in ids]
         methods = [Method(caller.way_to(target), target, method) for target in targets]
         call = timed_caller(caller, asyncio.get_running_loop())
-        args, kwargs = tuple(self._args), self._kwargs
+        args, kwargs = tuple(self.args), self.kwargs
         return Work(methods, lambda index: call(targets[index], method, args, kwargs), args, kwargs)
 
     def _new_load(self, work: Work, rate: float | None = None) -> Load:
-        given = self._given
+        given = self.given
         return Load(work, concurrency=given["concurrency"], rate=rate, at_random=given["at_random"])

@@ -164,6 +164,16 @@ def test_calls_that_fail_are_counted_and_one_is_shown_whole(bench):
     assert "50 calls failed: ValueError 50" in bench("flaky", "--calls", "100").out
 
 
+def test_calls_that_all_fail_have_figures_too(bench):
+    done = bench("nothing", "--calls", "100", "--json")
+    told = json.loads(done.out)
+    assert (told["calls"], told["failed"], told["where_us"]) == (0, {"TypeError": 100}, {})
+    assert (told["calls_per_s"], told["latency_us"]["p50"]) == (0, 0)
+    assert bench("nothing", "--calls", "100").out.splitlines()[-1] == (
+        "100 calls failed: TypeError 100"
+    )
+
+
 def test_if_every_call_fails_that_is_said_before_anything_is_measured(bench):
     done = bench("nothing", warmup="1")
     assert (done.code, done.out) == (1, "")
@@ -186,7 +196,9 @@ def test_arguments_with_names_are_an_object(measured):
 def on_its_way(run, folder, *arguments, **streams):
     """Start a command, and wait until the first call runs."""
     (folder / "told").unlink(missing_ok=True)
-    named = ["bench", "count.py", "--object", "Counter", "--objects", "3", "--warmup", "0"]
+    named = ["bench", "count.py", "--object", "Counter", "--objects", "3"]
+    if "--warmup" not in arguments:
+        named += ["--warmup", "0"]
     command = subprocess.Popen([run.programs["roost"], *named, *arguments], cwd=folder, **streams)
     while not (folder / "told").exists():
         assert command.poll() is None
@@ -204,6 +216,17 @@ def test_ctrl_c_ends_it_with_what_was_measured_so_far(run, folder):
     assert not list(folder.glob(".roost*"))
 
 
+def test_however_often_it_is_told_to_stop_it_tells_what_was_measured(run, folder):
+    command = on_its_way(run, folder, "--method", "tell", "--json", stdout=-1)
+    command.send_signal(signal.SIGINT)
+    while command.poll() is None:
+        command.send_signal(signal.SIGTERM)
+        time.sleep(0.01)
+    told = json.loads(command.communicate(timeout=60)[0])
+    assert told["calls"] + told["unanswered"] > 0
+    assert not list(folder.glob(".roost*"))
+
+
 def test_ctrl_c_again_waits_for_no_call(run, folder):
     command = on_its_way(run, folder, "--method", "never", "--json", stdout=-1)
     command.send_signal(signal.SIGINT)
@@ -211,6 +234,17 @@ def test_ctrl_c_again_waits_for_no_call(run, folder):
     told = json.loads(command.communicate(timeout=60)[0])
     assert command.returncode in {130, 143}
     assert (told["calls"], told["unanswered"]) == (0, 64)
+    assert not list(folder.glob(".roost*"))
+
+
+def test_ctrl_c_in_the_warm_up_ends_it_with_nothing(run, folder):
+    arguments = ("--method", "tell", "--warmup", "60")
+    command = on_its_way(run, folder, *arguments, stdout=-1, stderr=-1, text=True)
+    command.send_signal(signal.SIGINT)
+    said = command.communicate(timeout=60)
+    assert said == ("", "roost: stopped before anything was measured\n")
+    assert command.returncode == 130
+    assert not list(folder.glob(".roost*"))
 
 
 def test_objects_of_a_data_directory_that_is_named_stay(measured, roost):
