@@ -192,6 +192,7 @@ class Alarms:
                     heap.set(ringing.object_id, self._now(), anyway=True)
         if batch:
             self._host.loop.call_soon(self.wake)
+            self._host.handover.look()
 
     def _ended(self, ringing: _Ringing, error: Exception | None) -> None:
         then = None

@@ -240,6 +240,7 @@ def keep(
     def ended(future: asyncio.Future[Any]) -> None:
         kept.pop(future, None)
         host.waiting -= 1
+        host.handover.look()
         error = None if future.cancelled() else future.exception()
         if error is not None and not isinstance(error, DurableObjectAbort):
             _log.error("waitUntil() of %s failed", whose, exc_info=error)

@@ -68,5 +68,6 @@ class Flow:
                 await close()
         finally:
             self._owner.flows.pop(self, None)
+            self._owner.host.handover.look()
             if self._incoming is not None:
                 self._incoming.close()

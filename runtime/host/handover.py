@@ -3,7 +3,8 @@
 From the order on, nothing new of the slot's objects begins here: calls are refused unstarted (MOVED),
 alarms do not ring. What has begun goes on to its end and its commit; then the activations are
 forgotten, the files closed, and the supervisor told, who writes the slot table. WebSockets stay in
-their gateways, as in hibernation. An event that does not end in time has the slot stay.
+their gateways, as in hibernation. An event that does not end in time has the slot stay; so does, at
+once, a WebSocket that was taken with `accept()`, which only its object's instance hears.
 
 A caller of which a call was refused is refused all that it calls in the slot until its FENCE, whoever
 has the slot meanwhile: calls that it made before must not overtake that one (see `wire.parked`).
@@ -18,8 +19,10 @@ from runtime.wire import messages as m
 from runtime.wire.parked import slot_in
 
 if TYPE_CHECKING:
+    from asyncio import TimerHandle
     from collections.abc import Callable, Sequence
 
+    from runtime.host.activation import Ticket
     from runtime.host.channel import Channel
     from runtime.host.host import Host
     from runtime.host.slots import Slots
@@ -28,12 +31,10 @@ if TYPE_CHECKING:
     from runtime.wire.link import Link, Reply
     from runtime.wire.messages import Batch, Message, Target
     from workers import Request
+    from workers.errors import ObjectReset
 
 PATIENCE_SECONDS: Final = 1.0
 """How long events under way get to end: so long the slot's calls stand still in vain if one does not."""
-
-LOOK_SECONDS: Final = 0.001
-"""Between two looks at whether all have ended."""
 
 
 class Handover:
@@ -46,7 +47,8 @@ class Handover:
         self._own_link = own_link
         self.leaving = -1
         """The slot that is being given away; -1 when there is none."""
-        self._due = 0.0
+        self._timer: TimerHandle | None = None
+        self._looking = False
         self._say: Callable[[str, str], object] = _nobody
         self._busy: list[Activation] = []
         self._before = 0  # calls of this host to itself up to this number are served: they are few
@@ -134,36 +136,45 @@ class Handover:
             say("kept", f"{slot} host {host.number} cannot give it now")
             return
         self.leaving, self._say = slot, say
-        self._due = host.loop.time() + PATIENCE_SECONDS
+        self._timer = host.loop.call_later(PATIENCE_SECONDS, self._too_late)
         self._slots.leaving.add(slot)
         host.alarms.drop(slot)
         host.catalog.set_aside(slot, _Leaving)
-        self._busy = list(host.catalog.aside.values())
         self._before = self._own_link.numbered
         host.caller.placement.serving = slot
-        host.loop.call_soon(self._look)
+        self.look()
+
+    def look(self) -> None:
+        """Take note that something has ended, which may be the last that a slot is kept for."""
+        if self.leaving >= 0 and not self._looking:
+            self._looking = True
+            self._host.loop.call_soon(self._look)
 
     def _look(self) -> None:
-        """Go on if all has ended, or give up in time."""
+        """Go on if all has ended, or give up if something will not."""
+        self._looking = False
         if self.leaving < 0:
             return
-        if self._has_ended():
-            self._given()
-        elif self._host.loop.time() > self._due:
-            self.give_up(f"an event of its objects, or a connection to one, goes on {self._who()}")
-        else:
-            self._host.loop.call_later(LOOK_SECONDS, self._look)
-
-    def _has_ended(self) -> bool:
-        self._busy = [activation for activation in self._busy if not activation.idle]
         host, slot = self._host, self.leaving
-        return (
-            not self._busy
-            and not host.alarms.rings(slot)
-            and not host.tending.uses(slot)
-            and all(activation.idle for activation in host.catalog.aside.values())
-            and not self._has_more()
-        )
+        aside = host.catalog.aside
+        self._busy = [
+            each for each in self._busy if not each.idle and aside.get(each.raw_id) is each
+        ]
+        if not self._busy:
+            self._busy = [each for each in aside.values() if not each.idle]
+        for each in self._busy:
+            if each.sockets is not None and each.sockets.listening:
+                self.give_up(
+                    f"{_name(each)} has a WebSocket taken with accept(), which only its instance "
+                    "can hear: ctx.acceptWebSocket() takes one that moves along"
+                )
+                return
+        if self._busy or host.alarms.rings(slot) or host.tending.uses(slot):
+            return
+        if self._has_more():
+            self.look()  # the next turns of the loop serve it
+        else:
+            self._given()
 
     def _has_more(self) -> bool:
         """Whether a call of this host to itself is on the way that will be served."""
@@ -175,9 +186,9 @@ class Handover:
             for message in batch
         )
 
-    def _who(self) -> str:
-        busy = next((each for each in self._host.catalog.aside.values() if not each.idle), None)
-        return "" if busy is None else f"({busy.class_name} {busy.id})"
+    def _too_late(self) -> None:
+        who = _name(self._busy[0]) if self._busy else "its objects"
+        self.give_up(f"an event of {who} goes on")
 
     def _given(self) -> None:
         """Close what is here of the slot, and say so."""
@@ -201,6 +212,9 @@ class Handover:
 
     def _end(self) -> None:
         self.leaving = self._host.caller.placement.serving = -1
+        assert self._timer is not None
+        self._timer.cancel()
+        self._busy = []
         self._within.clear()
 
     def moved(self, slot: int) -> None:
@@ -229,9 +243,37 @@ class Handover:
 
 
 class _Leaving(Activation):
-    """An activation whose slot is being given away: its events may need others of the slot to end."""
+    """An activation whose slot is being given away: its events may need others of the slot to end.
+
+    It tells when something of it has ended. What ends elsewhere, such as a flow, tells itself.
+    """
 
     __slots__ = ()
+
+    def released(self, ticket: Ticket) -> None:
+        """Take note that an event that waited is about to end."""
+        super().released(ticket)
+        self.host.handover.look()
+
+    def take_mail(self) -> None:
+        """Start what waits in the mailbox."""
+        super().take_mail()
+        self.host.handover.look()
+
+    def confirmed(self) -> None:
+        """Let out what waited for the commit that is now durable."""
+        super().confirmed()
+        self.host.handover.look()
+
+    def commit_failed(self, error: ObjectReset) -> None:
+        """Reset the object, whose writes could not be committed."""
+        super().commit_failed(error)
+        self.host.handover.look()
+
+    def reset(self, error: ObjectReset) -> None:
+        """Throw the instance away."""
+        super().reset(error)
+        self.host.handover.look()
 
     def call(
         self,
@@ -253,6 +295,13 @@ class _Leaving(Activation):
         """Send a request to another object."""
         make = super().fetch
         return self.host.handover.call_within(target, lambda: make(target, request))
+
+
+def _name(activation: Activation) -> str:
+    """Name an object as its callers know it."""
+    name = activation.id.name
+    called = "" if name is None else f" ({name!r})"
+    return f"{activation.class_name} {activation.id}{called}"
 
 
 def _nobody(_verb: str, _text: str) -> None:

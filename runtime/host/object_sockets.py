@@ -90,6 +90,8 @@ class ObjectSockets:
         self.held = 0
         """Ends that only this activation can serve: their connection is on its way, or they were
         accepted with accept()."""
+        self.listening = 0
+        """Those of them that were accepted with accept(), and are connected."""
 
     # --- what ctx asks ---------------------------------------------------------------------------
 

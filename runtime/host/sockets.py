@@ -197,6 +197,7 @@ class HostSockets:
         if ws._accepted == "hibernation":
             sockets = _sockets_of(owner)
             sockets.held -= 1
+            self._host.handover.look()
             if number is None:
                 self._tell(owner, SocketEvent(channel, ws, "webSocketClose"), CUT)
             else:
@@ -205,6 +206,9 @@ class HostSockets:
             return
         key: Key = ws if number is None else (channel, number)
         self._listening[key] = (owner, ws)
+        if isinstance(owner, Activation):
+            _sockets_of(owner).listening += 1
+            self._host.handover.look()
         if number is None:
             self._tell(owner, SocketEvent(channel, ws, "webSocketClose"), CUT)
             return
@@ -299,7 +303,10 @@ class HostSockets:
     def _unlisten(self, key: Key, owner: Activation | Entrypoint) -> None:
         self._listening.pop(key, None)
         if isinstance(owner, Activation):
-            _sockets_of(owner).held -= 1
+            sockets = _sockets_of(owner)
+            sockets.listening -= 1
+            sockets.held -= 1
+            self._host.handover.look()
 
     def ended(self, activation: Activation) -> None:
         """Close what only this activation could have heard: it was reset."""

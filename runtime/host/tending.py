@@ -79,9 +79,13 @@ class Tending:
             return
         task = host.loop.create_task(self._answer(channel, *message[1:]))
         self._tasks[task] = slot
-        task.add_done_callback(self._tasks.pop)
+        task.add_done_callback(self._ended)
         channel.under_way[message[1]] = task.cancel
         host.waiting += 1
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        del self._tasks[task]
+        self._host.handover.look()
 
     def uses(self, slot: int) -> bool:
         """Whether something is being done to the objects of a slot."""

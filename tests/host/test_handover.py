@@ -1,0 +1,168 @@
+"""A slot is given as soon as the last ends that goes on in it, whatever that is; nobody looks now and then."""
+
+import asyncio
+
+import pytest
+
+from runtime.host import handover
+from runtime.ids import slot_of
+from tests.stepping import settle, soon
+from workers import DurableObject, Response
+from workers.errors import ObjectReset
+
+
+class Room(DurableObject):
+    def __init__(self, ctx, env):
+        super().__init__(ctx, env)
+        self.begun, self.let_go = asyncio.Event(), asyncio.Event()
+
+    async def wait(self):
+        self.begun.set()
+        await self.let_go.wait()
+
+    def wait_beside(self):
+        self.ctx.waitUntil(self.wait())
+
+    def wait_alone(self):
+        self.ctx.blockConcurrencyWhile(self.wait)
+
+    async def abort(self):
+        await self.wait()
+        self.ctx.abort()
+
+    async def pass_on(self):
+        await self.wait()
+        await self.env.ROOMS.getByName(self.neighbour).put(1)
+
+    async def put(self, value, **options):
+        await self.ctx.storage.put("value", value, **options)
+
+    async def items(self):
+        yield 1
+        await self.wait()
+
+    async def fetch(self, _request):
+        async def body():
+            yield b"1"
+            await self.wait()
+
+        return Response(body())
+
+    async def ring(self):
+        await self.ctx.storage.setAlarm(1)
+
+    async def alarm(self):
+        await self.wait()
+
+
+async def drain(items):
+    async for _ in items:
+        pass
+
+
+async def begin_items(stub):
+    return asyncio.ensure_future(drain(stub.items()))
+
+
+async def begin_body(stub):
+    response = await stub.fetch("http://x/")
+    return asyncio.ensure_future(response.text())
+
+
+async def begin_ringing(stub):
+    await stub.ring()
+
+
+CODE = {
+    "an event": lambda stub: stub.wait(),
+    "one that calls another of the slot": lambda stub: stub.pass_on(),
+    "one that resets its object": lambda stub: stub.abort(),
+    "waitUntil()": lambda stub: stub.wait_beside(),
+    "blockConcurrencyWhile()": lambda stub: stub.wait_alone(),
+    "a generator": begin_items,
+    "a body": begin_body,
+    "an alarm": begin_ringing,
+}
+
+
+@pytest.fixture
+async def giving(house, monkeypatch):
+    """A host, an object of it, and how it gives that one's slot: a future of what it says."""
+    monkeypatch.setattr(handover, "PATIENCE_SECONDS", 1000.0)
+    house = await house(ROOMS=Room)
+    stub = house.env.ROOMS.getByName("a")
+    await stub.put(0)
+
+    async def give():
+        said = asyncio.get_running_loop().create_future()
+        house.host.handover.give(slot_of(stub.id.raw, 4), lambda *words: said.set_result(words))
+        await settle()
+        assert not said.done()
+        return said
+
+    yield house, stub, give
+    assert house.host.handover.leaving == -1
+
+
+def neighbour(house, stub):
+    """The name of another object of the same slot."""
+    ids = ((name, house.env.ROOMS.idFromName(name).raw) for name in map(str, range(100)))
+    return next(name for name, raw in ids if slot_of(raw, 4) == slot_of(stub.id.raw, 4))
+
+
+@pytest.mark.parametrize("kind", CODE)
+async def test_it_is_told_of_the_end_of(giving, kind):
+    house, stub, give = giving
+    room = house.activation(stub).instance
+    room.neighbour = neighbour(house, stub)
+    under_way = asyncio.ensure_future(CODE[kind](stub))
+    await soon(room.begun.wait())
+    said = await give()
+    room.let_go.set()
+    assert await soon(said) == ("gave", str(slot_of(stub.id.raw, 4)))
+    await soon(asyncio.wait([under_way]))
+    assert len(house.host.catalog) == 0
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("options", [{}, {"allowUnconfirmed": True}])
+async def test_it_is_told_when_all_is_durable_or_lost(giving, disk, options, fails):
+    _, stub, give = giving
+    disk.hold()
+    put = stub.put(1, **options)
+    await disk.held()
+    said = await give()
+    disk.error = OSError(5, "Input/output error") if fails else None
+    disk.release()
+    assert (await soon(said))[0] == "gave"
+    await soon(asyncio.wait([put]))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_it_is_told_when_the_commit_of_an_object_that_was_reset_has_ended(giving, disk, fails):
+    house, stub, give = giving
+    house.activation(stub).instance.let_go.set()
+    disk.hold()
+    put = stub.put(1)
+    await disk.held()
+    with pytest.raises(ObjectReset):
+        await soon(stub.abort())
+    said = await give()
+    disk.error = OSError(5, "Input/output error") if fails else None
+    disk.release()
+    assert (await soon(said))[0] == "gave"
+    await soon(asyncio.wait([put]))
+
+
+async def test_it_is_told_of_the_end_of_a_command(giving, disk):
+    house, stub, give = giving
+    disk.hold()
+    put = stub.put(1)
+    await disk.held()
+    shown = house.caller.tend(slot_of(stub.id.raw, 4), "show", stub.id.raw)
+    await settle()
+    said = await give()
+    disk.release()
+    assert (await soon(said))[0] == "gave"
+    await soon(put)
+    assert (await soon(shown)).live
