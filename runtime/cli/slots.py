@@ -72,8 +72,9 @@ def move(slot: int, host: int, config: Path | None, data_dir: Path | None) -> No
     """Move a slot to another host, with all its objects, while calls go on.
 
     Calls of its objects wait for some milliseconds, WebSockets stay connected; what objects keep in
-    memory alone is gone, as after an eviction. When an event of theirs goes on for longer than a second,
-    or a WebSocket of theirs was accepted with accept(), the slot stays, and the exit code is 1.
+    memory alone is gone, as after an eviction. The slot stays, and the exit code is 1, when an event of
+    theirs goes on for longer than a second, and at once when one has a WebSocket that was accepted with
+    accept(): only its instance can hear that. The error names the object.
 
     \b
     Examples:

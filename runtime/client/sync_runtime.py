@@ -202,7 +202,8 @@ class Runtime:
 
         Calls wait for as long as that takes, mostly some milliseconds; memory of objects is gone
         there as after an eviction, WebSockets stay connected. Raises RoostError, and leaves
-        everything as it is, when an event goes on for longer than a second; ValueError.
+        everything as it is, when an event goes on for longer than a second, and at once when an object
+        has a WebSocket that was accepted with `accept()`; it names the object. ValueError.
         """
         self._calls.wait(self._connection.move_slot(slot, host))
 

@@ -188,7 +188,9 @@ class Handover:
 
     def _too_late(self) -> None:
         who = _name(self._busy[0]) if self._busy else "its objects"
-        self.give_up(f"an event of {who} goes on")
+        self.give_up(
+            f"an event of {who}, or what it left running (waitUntil(), an outgoing WebSocket), goes on"
+        )
 
     def _given(self) -> None:
         """Close what is here of the slot, and say so."""

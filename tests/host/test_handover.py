@@ -139,7 +139,9 @@ async def test_it_is_told_when_all_is_durable_or_lost(giving, disk, options, fai
 
 
 @pytest.mark.parametrize("fails", [False, True])
-async def test_it_is_told_when_the_commit_of_an_object_that_was_reset_has_ended(giving, disk, fails):
+async def test_it_is_told_when_the_commit_of_an_object_that_was_reset_has_ended(
+    giving, disk, fails
+):
     house, stub, give = giving
     house.activation(stub).instance.let_go.set()
     disk.hold()
