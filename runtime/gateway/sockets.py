@@ -353,7 +353,7 @@ class Sockets:
         elif kind == m.ASK:
             raw = message[1]
             # What the host that had the object before it has said of the sockets comes first.
-            self._caller.when_settled(raw, partial(self._tell_all, link, raw))
+            self._caller.when_settled(raw, partial(self._tell_all, link, raw), link)
         elif kind == m.AUTO:
             owner = self._owners.get(message[1])
             if owner is not None:

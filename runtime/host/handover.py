@@ -221,6 +221,7 @@ class Handover:
 
     def moved(self, slot: int) -> None:
         """Take note that the slot table says whose a slot is, and tell who waits for it."""
+        self._slots.look()
         self._slots.leaving.discard(slot)
         fences, self._fences = self._fences, []
         for fence in fences:

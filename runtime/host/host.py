@@ -140,7 +140,6 @@ class Host:
         self.handover = Handover(self, self._slots, roster, self._own_link)
         self._settle_until = 0
         self._settling = 0
-        self._changes = roster.changes
 
     # --- messages in -----------------------------------------------------------------------------
 
@@ -557,10 +556,8 @@ class Host:
 
     def look(self) -> None:
         """Follow the roster: new peers, and slots that are new here."""
-        changes = self._roster.changes
         self.caller.look()
-        if changes != self._changes:
-            self._changes = changes
+        if self._slots.look():
             self.alarms.tick()
 
     # --- what activations need -------------------------------------------------------------------

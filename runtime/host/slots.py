@@ -31,6 +31,8 @@ class Slots:
         self.journal = None if relaxed else Journal(journal_path(data, host))
         """Saves syncs. Where there are none it would only let a power cut take a write and leave the next."""
         self._roster = roster
+        self._changes = -1
+        self._owners: list[int] = []
         self._host = host
         self._cleared = False
         self._limits = config.limits
@@ -40,6 +42,7 @@ class Slots:
         self.leaving: set[int] = set()
         """Slots that the table still gives to this host, which has given them away, or is about to."""
         self.files = ObjectFiles(data / "objects", config.durability, config.limits)
+        self.look()
 
     def open(self, slot: int) -> SlotFile:
         """Return the file of a slot. Raises StorageError when it cannot be used."""
@@ -56,9 +59,21 @@ class Slots:
         """Return the slot of an object."""
         return slot_of(raw, self._roster.slots)
 
+    def look(self) -> bool:
+        """Follow the slot table; returns whether it has changed.
+
+        Only between two slices of work. Were a slot this host's in the middle of a batch, of which
+        calls of it were refused, those after them would overtake these.
+        """
+        changes = self._roster.changes
+        if changes == self._changes:
+            return False
+        self._changes, self._owners = changes, self._roster.owners.tolist()
+        return True
+
     def owns(self, slot: int) -> bool:
         """Whether this host owns a slot, so that it may begin events of its objects."""
-        return self._roster.owners[slot] == self._host and slot not in self.leaving
+        return self._owners[slot] == self._host and slot not in self.leaving
 
     def has_file(self, slot: int) -> bool:
         """Whether a slot has a file."""

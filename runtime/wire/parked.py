@@ -61,11 +61,14 @@ class Placement:
             if self.owners[slot] is not self._links[host]:
                 self._park(slot)
 
-    def when_settled(self, slot: int, then: Callable[[], None]) -> None:
-        """Call a function when all has come that a former owner of a slot has said to this process."""
+    def when_settled(self, slot: int, then: Callable[[], None], asker: Link | None = None) -> None:
+        """Call a function when all has come that a former owner of a slot has said to this process.
+
+        Who gives the slot itself, and asks, waits for no one: it may not give it before it knows.
+        """
         self.look()
         parked = self.parked.get(slot)
-        if parked is None:
+        if parked is None or parked.old is asker:
             then()
         else:
             parked.then.append(then)
@@ -126,12 +129,12 @@ class Way:
 class Parked(Link):
     """The calls of one slot that wait until it is known who has it: a link without a host."""
 
-    __slots__ = ("_old", "_refused", "then")
+    __slots__ = ("_refused", "old", "then")
 
     def __init__(self, old: Link, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(old.host, loop)
         self.make, self.refuses = old.make, old.refuses
-        self._old = old
+        self.old = old
         self._refused: dict[int, int] = {}
         """The numbers that refused calls had, by those that they have here."""
         self.then: list[Callable[[], None]] = []
@@ -140,11 +143,11 @@ class Parked(Link):
     def fence(self, slot: int, then: Callable[[], None]) -> None:
         """Have a function called when the old owner has answered all calls that it got before."""
         waiter = Fence(then, self._loop)
-        self._old.post_call(waiter, (m.FENCE, self._old.number(waiter), slot))
+        self.old.post_call(waiter, (m.FENCE, self.old.number(waiter), slot))
 
     def take(self, call: int, waiter: Waiter, message: Message, frames: Sequence[Frame]) -> None:
         """Keep a call that the old owner has refused."""
-        forward(waiter, message, frames, self._old, self)
+        forward(waiter, message, frames, self.old, self)
         self._refused[waiter.call] = call
 
     def release(self, owner: Link) -> None:

@@ -5,7 +5,9 @@ import asyncio
 import pytest
 
 from runtime.host import handover
+from runtime.host.channel import Channel
 from runtime.ids import slot_of
+from runtime.wire import messages as m
 from tests.stepping import settle, soon
 from workers import DurableObject, Response
 from workers.errors import ObjectReset
@@ -168,3 +170,43 @@ async def test_it_is_told_of_the_end_of_a_command(giving, disk):
     assert (await soon(said))[0] == "gave"
     await soon(put)
     assert (await soon(shown)).live
+
+
+class Exit:
+    """Where what is said to a caller goes."""
+
+    def __init__(self):
+        self.said = []
+
+    def send(self, batch, _frames):
+        self.said += batch
+
+
+async def test_a_slot_that_comes_back_in_the_middle_of_a_batch_lets_no_call_overtake(house):
+    """The table is in shared memory: it may change between two messages."""
+
+    class Supervisor(DurableObject):
+        def decide(self):
+            house.roster.set_owner(slot, 0)
+
+        def call(self):
+            return 1
+
+    house = await house(THEM=Supervisor)
+    stubs = [house.env.THEM.getByName(str(n)) for n in range(20)]
+    moving = stubs[0]
+    slot = slot_of(moving.id.raw, 4)
+    other = next(stub for stub in stubs if slot_of(stub.id.raw, 4) != slot)
+    await other.call()  # or it would be made then, which takes longer than a slice of work
+    house.roster.set_owner(slot, 1)
+    house.host._slots.look()
+    calls = [(moving, "call"), (other, "decide"), (moving, "call")]
+    batch = [
+        (m.CALL, number, ("Supervisor", stub.id.raw, None), method, (), None)
+        for number, (stub, method) in enumerate(calls)
+    ]
+    answers = Exit()
+    house.host._take(Channel(house.host, answers, is_peer=False), batch, [])
+    house.host.work()
+    await settle()
+    assert sorted(answers.said) == [(m.RESULT, 1, None), (m.MOVED, 0), (m.MOVED, 2)]

@@ -166,6 +166,7 @@ class Scene:
         stub = self.rt.env.COUNTERS.getByName(name)
         self.known.setdefault(name, 0)
         lost = True  # as it may have been when the instance before was killed
+        late = False
         while True:
             try:
                 if lost:
@@ -177,13 +178,18 @@ class Scene:
                     await stub.add(number)
                 else:
                     await self.rt.env.COUNTERS.getByName(via).pass_on(name, number)
-                self.known[name] = number + 1
+                self.known[name], late = number + 1, False
             except RuntimeClosed:
                 return
+            except AssertionError:
+                if not late:
+                    raise
+                lost, late = True, False
             except RoostError as error:
                 if not error.retryable:
                     raise
                 lost = True
+                late = via is not None  # what a dead host has called may come after one has looked
 
     def owner(self):
         return owners(self.rt)[SLOT]
