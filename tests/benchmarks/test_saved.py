@@ -32,6 +32,7 @@ SAVED = """{
   "targets": [{"name": "start-up", "value": 0.29, "target": "<= 0.4 s", "holds": true}]
 }"""
 
+PLOTS = Path(__file__).parents[2] / "docs" / "plots"
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -67,6 +68,11 @@ def run(*arguments: str) -> Result:
 def row(output: str, *words: str) -> str:
     (found,) = [line for line in output.splitlines() if all(word in line for word in words)]
     return found
+
+
+def words(picture: Path) -> list[str]:
+    root = ET.parse(picture).getroot()
+    return ["".join(found.itertext()).strip() for found in root.iter(f"{SVG}text")]
 
 
 def test_a_saved_run_is_printed_again(saved: str) -> None:
@@ -122,8 +128,7 @@ def test_a_plot_has_every_value_the_machine_the_date_and_the_versions(
 ) -> None:
     assert run("--from", saved, "--plot", str(tmp_path / "calls.svg")).exit_code == 0
     assert not (tmp_path / "calls.png").exists()
-    root = ET.parse(tmp_path / "calls.svg").getroot()
-    texts = ["".join(found.itertext()).strip() for found in root.iter(f"{SVG}text")]
+    texts = words(tmp_path / "calls.svg")
     assert [text for text in texts if text.endswith(("µs", "calls/s"))] == [
         "136 µs",
         "742 µs",
@@ -218,3 +223,13 @@ def test_a_run_without_rivals_is_not_drawn(tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert "nothing to draw" in done.stderr
     assert not list(tmp_path.glob("*.svg"))
+
+
+@pytest.mark.parametrize("saved_run", sorted(PLOTS.glob("*.json")), ids=lambda path: path.stem)
+def test_the_plots_of_the_docs_are_those_of_the_runs_beside_them(
+    saved_run: Path, tmp_path: Path
+) -> None:
+    drawn = tmp_path / "drawn.svg"
+    assert run("--from", str(saved_run), "--plot", str(drawn)).exit_code == 0
+    assert words(saved_run.with_suffix(".svg")) == words(drawn)
+    assert saved_run.with_suffix(".png").exists()
