@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from benchmarks.report import Result, Target
 
-TAKES = "5 min"
+TAKES = "3 min"
 RIVALS = ("ray", "xoscar", "distributed")
 PLOTTED = (
     "synchronous round trip p50",
