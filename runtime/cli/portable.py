@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 __all__ = ["described", "portable"]
 
 _ENTRIES = "SELECT key, value FROM _cf_KV WHERE key < x'ff' ORDER BY key"
+_HAS_LARGE = "SELECT EXISTS(SELECT 1 FROM sqlite_schema WHERE name = '_cf_LARGE')"
+_ENTRIES_AND_LARGE = """
+SELECT key, ifnull(_cf_LARGE.value, _cf_KV.value)
+FROM _cf_KV LEFT JOIN _cf_LARGE USING (key) WHERE key < x'ff' ORDER BY key
+"""
 _ALARM = "SELECT value FROM _cf_METADATA WHERE key = 1"
 _COLUMNS = "SELECT name FROM pragma_table_info(?)"
 _SQL = "SELECT sql FROM sqlite_schema WHERE name = ?"
@@ -48,7 +53,8 @@ def portable(copy: Path, record: ObjectRecord) -> Iterator[bytes]:
             created=_moment(record.created),
             alarm=None if alarm is None else _moment(alarm / 1000),
         )
-        for key, value in database.execute(_ENTRIES):
+        large = database.execute(_HAS_LARGE).get
+        for key, value in database.execute(_ENTRIES_AND_LARGE if large else _ENTRIES):
             yield _line(object=object_id, key=key.decode(), **described(value))
         for (table,) in database.execute(TABLES):
             rows = database.execute(f"SELECT * FROM {quoted(table)}")  # noqa: S608

@@ -127,6 +127,16 @@ def test_looking_wakes_nothing(folder, start, roost):
     assert roost("objects", "export", "--name", "ada").worked()
 
 
+def test_a_large_value_is_exported_among_the_others(filled, roost, start):
+    instance = filled if is_running(filled) else start("serve").ready()
+    assert instance.get("/?name=bob&do=grow")[0] == 200
+    lines = map(json.loads, roost("objects", "export", "--name", "bob").worked().splitlines())
+    values = {line["key"]: line["value"] for line in lines if "value" in line}
+    assert [*values] == ["large", "n", "who"]
+    assert values["large"] == "x" * 300_000
+    assert values["n"] == 3
+
+
 def test_an_object_is_exported_as_it_is(filled, roost, tmp_path):
     lines = [*map(json.loads, roost("objects", "export", "--name", "bob").worked().splitlines())]
     assert {line.pop("object") for line in lines} == {id_of("bob")}
