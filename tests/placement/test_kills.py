@@ -281,7 +281,9 @@ async def test_a_move_has_these_steps(tmp_path, steps, callers):
         for _ in range(3):
             await scene.move()
             await scene.goes_on()
-        assert {step for step in steps.seen if step[0] is not None} == set(ALL)
+        # A caller may ask for a last word when the next move has begun, in which that host is the new one.
+        assert set(ALL) <= steps.seen.keys()
+        assert {name for who, name in steps.seen if who is not None} == {name for _, name in ALL}
 
 
 @pytest.mark.parametrize("victim", ["old host", "new host"])
