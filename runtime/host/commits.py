@@ -32,7 +32,7 @@ more than puts and deletes, and of objects with SQL."""
 class Commits:
     """See the module's text. Belongs to its host's loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, journal: Journal | None) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, journal: Journal) -> None:
         self._loop = loop
         self._group = CommitGroup(journal)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="roost-sync")

@@ -27,9 +27,7 @@ class Slots:
 
     def __init__(self, data: Path, roster: Roster, host: int, config: Config) -> None:
         self.data = data
-        relaxed = config.durability == "relaxed"
-        self.journal = None if relaxed else Journal(journal_path(data, host))
-        """Saves syncs. Where there are none it would only let a power cut take a write and leave the next."""
+        self.journal = Journal(journal_path(data, host), durability=config.durability)
         self._roster = roster
         self._changes = -1
         self._owners: list[int] = []
@@ -87,7 +85,7 @@ class Slots:
 
     def clear(self) -> None:
         """Remove the journals of this host's predecessors, once all its slots have what they have."""
-        if self.journal is None or self._cleared:
+        if self._cleared:
             return
         if all(slot in self._files for slot in self.owned()):
             self._cleared = True
@@ -130,5 +128,4 @@ class Slots:
             file.close()
         self._files.clear()
         self.files.close()
-        if self.journal is not None:
-            self.journal.close()
+        self.journal.close()

@@ -16,7 +16,11 @@ file next, after a kill or a power cut, brings in the records after these (`rows
 knows of a journal, and it is written by its host alone.
 
 A record is its length, a checksum over the journal's id, the record's number and its content, and the
-content: for each file its name, rows and deleted keys. Reading ends at the first that is not whole.
+content: for each file its name, rows, deleted keys, and what it needs. Reading ends at the first that is not whole.
+
+Without syncs (durability "relaxed") a power cut may leave of each file another end. A record must not
+be brought in then if a commit that the file made by itself before it is lost. So each such commit has a
+mark of its own number, before which an empty record is written, and later records need that mark (`divide`).
 """
 
 from __future__ import annotations
@@ -37,6 +41,7 @@ from workers.errors import StorageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
+    from typing import Literal
 
     from runtime.storage.slot_file import SlotFile
 
@@ -69,7 +74,8 @@ class Journal:
     """Its name until it starts anew; no two are the same."""
     number: int
     """How many records it has."""
-    needs_sync: Final = True
+    relaxed: bool
+    """Whether nothing is synced."""
     starting: bool
     """Whether it can take nothing before it has started, which the next round's `sync` does."""
     unsound: bool
@@ -81,12 +87,14 @@ class Journal:
         self,
         path: Path,
         *,
+        durability: Literal["strict", "relaxed"] = "strict",
         fdatasync: Callable[[int], None] = os.fdatasync,
         pwrite: Callable[[int, memoryview, int], int] = os.pwrite,
     ) -> None:
         """The file is made by the first round; `fdatasync` and `pwrite` are replaced by tests only."""
         self.path = path
         self.members = set()
+        self.relaxed = durability == "relaxed"
         self._fdatasync = fdatasync
         self._pwrite = pwrite
         self._fd: int | None = None
@@ -103,15 +111,22 @@ class Journal:
         self.starting = True
         self._end = _HEAD.size
 
+    @property
+    def needs_sync(self) -> bool:
+        """Whether `sync()` does anything."""
+        return self.starting or not self.relaxed
+
     def takes(self) -> bool:
         """Return whether the next round may append; otherwise it must make the journal start."""
-        if not self.starting and (self.unsound or self._stranded or self._end > JOURNAL_BYTES):
-            self._restart()
+        if self.starting or self.unsound or self._stranded or self._end > JOURNAL_BYTES:
+            self._restart()  # once more if it could not start: marks of before mean nothing
         return not self.starting
 
     def append(self, rows: Mapping[SlotFile, Rows]) -> None:
         """Append a record, durable after `sync()`. Raises StorageError, and has not done it then."""
-        content = marshal.dumps([(file.label, *its) for file, its in rows.items()], _PLAIN)
+        content = marshal.dumps(
+            [(file.label, *its, file.needs) for file, its in rows.items()], _PLAIN
+        )
         data = _RECORD.pack(len(content), _checksum(self.id, self.number, content)) + content
         end = room = self._end + len(data)
         if end > self._room:
@@ -126,6 +141,15 @@ class Journal:
         self._end = end
         self.number += 1
         self.members.update(rows)
+
+    def divide(self) -> None:
+        """Tell the marks of the files' own commits that follow from all that were made before.
+
+        If that fails no record follows, before it starts anew.
+        """
+        if self.relaxed:
+            with suppress(StorageError):
+                self.append({})
 
     def _take_back(self) -> None:
         """Make void what there may be of a record that failed, so that nobody brings it in."""
@@ -149,7 +173,7 @@ class Journal:
             if self.starting:
                 self._start()
             else:
-                self._fdatasync(self._descriptor)
+                self._make_durable()
         except OSError as cause:
             if self.starting and not self.unsound:
                 _log.warning(
@@ -158,10 +182,10 @@ class Journal:
             self.unsound = True
             raise StorageError(f"journal {self.path} is not durable: {cause}") from cause
 
-    @property
-    def _descriptor(self) -> int:
+    def _make_durable(self) -> None:
         assert self._fd is not None
-        return self._fd
+        if not self.relaxed:
+            self._fdatasync(self._fd)
 
     def _start(self) -> None:
         is_new = self._fd is None or self.unsound
@@ -174,7 +198,7 @@ class Journal:
         head = _HEAD.pack(_MAGIC, self.id, _checksum(self.id, 0, _MAGIC))
         self._write(head, 0)
         self._room = max(self._room, len(head))
-        self._fdatasync(self._descriptor)
+        self._make_durable()
         if is_new:
             sync_directory(self.path.parent)
         self.unsound = False
@@ -224,7 +248,9 @@ def rows_after(path: Path, journal: int, number: int, label: str) -> Iterator[Ro
         return
     its, records = _read(path, found.st_ino, found.st_mtime_ns)
     if its == journal:
-        for at, rows in records.get(label, ()):
+        for at, rows, needs in records.get(label, ()):
+            if needs > number:
+                return  # what the file lacks was committed before
             if at >= number:
                 yield rows
 
@@ -244,10 +270,12 @@ def forget() -> None:
 
 
 @lru_cache(maxsize=1)  # the files of a host are opened one after the other
-def _read(path: Path, _inode: int, _changed: int) -> tuple[int, dict[str, list[tuple[int, Rows]]]]:
-    """Return a journal's id, and by file the numbers and rows of its records."""
+def _read(
+    path: Path, _inode: int, _changed: int
+) -> tuple[int, dict[str, list[tuple[int, Rows, int]]]]:
+    """Return a journal's id, and by file the numbers, rows and needs of its records."""
     data = path.read_bytes()
-    records: dict[str, list[tuple[int, Rows]]] = {}
+    records: dict[str, list[tuple[int, Rows, int]]] = {}
     if len(data) < _HEAD.size:
         return 0, records
     magic, journal, checksum = _HEAD.unpack_from(data)
@@ -260,8 +288,9 @@ def _read(path: Path, _inode: int, _changed: int) -> tuple[int, dict[str, list[t
         content = data[at : at + length]
         if len(content) != length or checksum != _checksum(journal, number, content):
             break
-        for label, puts, deletes in marshal.loads(content):  # noqa: S302 - the checksum says it is ours
-            records.setdefault(label, []).append((number, (puts, deletes)))
+        for label, puts, deletes, *more in marshal.loads(content):  # noqa: S302 - the checksum says it is ours
+            needs = more[0] if more else 0  # an older version has written none
+            records.setdefault(label, []).append((number, (puts, deletes), needs))
         at += length
         number += 1
     return journal, records

@@ -187,6 +187,8 @@ class SlotFile(WalFile):
         """What the journal calls the file."""
         self.in_journal: int | None = None
         """The id of the journal that may have rows of it: the file says so, and how many it has."""
+        self.needs = 0
+        """What the mark that the file has of the journal must say, if a later record is to be brought in."""
         self._journal = journal
         self._ahead = Ahead()
         self._clock = clock
@@ -431,7 +433,8 @@ class SlotFile(WalFile):
         try:
             statements: list[tuple[str, list[Any]]] = []
             journal = self._journal
-            if journal is not None and (self._ahead or self.in_journal != journal.id):
+            divided = journal is not None and journal.relaxed and bool(changes)
+            if journal is not None and (self._ahead or self.in_journal != journal.id or divided):
                 mark = journal.path.name, journal.id, journal.number
                 statements = [(_MARK, [mark]), *self._overdue()]
             statements += self._noted(statements_of(changes, self._clock(), large=self._large))
@@ -445,6 +448,8 @@ class SlotFile(WalFile):
                 raise
             raise self._unwritable(cause) from cause
         if journal is not None:
+            if divided or self.in_journal != journal.id:
+                self.needs = journal.number if divided else 0
             self.in_journal = journal.id
             if self._ahead:
                 self._ahead = Ahead()

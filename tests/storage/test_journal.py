@@ -5,11 +5,12 @@ import shutil
 import subprocess
 import tempfile
 from contextlib import closing
+from marshal import dumps
 from pathlib import Path
 
 import apsw
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -23,6 +24,8 @@ from workers.errors import StorageError
 
 NAMESPACE = NamespaceKey("w-Room")
 LIMITS = Limits(value_bytes=1 << 20)
+FAR = 4_000_000_000_000
+"""A time to come, in milliseconds."""
 
 
 def run(awaitable):
@@ -34,15 +37,20 @@ def run(awaitable):
 class Shelf:
     """Slot files with a journal before them, and a storage for each of some objects."""
 
-    def __init__(self, data, names, *, slots=2, **options):
+    def __init__(self, data, names, *, slots=2, durability="strict", **options):
         folder = data / "slots"
         folder.mkdir(exist_ok=True)
         self.syncs = []
         path = journal_path(data, 0)
-        self.journal = Journal(path, fdatasync=self.synced("journal"), **options)
+        self.journal = Journal(
+            path, durability=durability, fdatasync=self.synced("journal"), **options
+        )
         self.files = [
             SlotFile(
-                folder / f"{slot:05}.sqlite", journal=self.journal, fdatasync=self.synced(slot)
+                folder / f"{slot:05}.sqlite",
+                durability=durability,
+                journal=self.journal,
+                fdatasync=self.synced(slot),
             )
             for slot in range(slots)
         ]
@@ -297,6 +305,94 @@ def test_a_journal_whose_end_is_torn_is_read_up_to_there(shelf, tmp_path):
     assert [*rows_after(torn, house.journal.id + 1, 0, file.label)] == []
     assert [*rows_after(torn, house.journal.id, 0, "other")] == []
     assert len([*rows_after(torn, house.journal.id, number - 1, file.label)]) == 1
+
+
+def test_a_journal_of_an_older_version_is_brought_in(shelf, tmp_path, monkeypatch):
+    house = shelf("a", slots=1)
+    monkeypatch.setattr(
+        journal.marshal, "dumps", lambda its, version: dumps([one[:3] for one in its], version)
+    )
+    house.put(1)
+    house.put(2)
+    journal.forget()
+    (rows,) = rows_after(house.journal.path, house.journal.id, 0, house.files[0].label)
+    assert rows == ([(NAMESPACE.from_name("a").raw, b"k", b"\x80\x05K\x02.")], [])
+
+
+# --- without syncs ---------------------------------------------------------------------------------
+
+
+def test_without_syncs_a_round_of_puts_needs_no_thread_and_a_kill_takes_nothing(shelf, tmp_path):
+    house = shelf(durability="relaxed")
+    house.put(1)
+    run(house.objects["a"].put("k", 2))
+    run(house.objects["b"].put("k", 2))
+    under_way = house.group.start_round()
+    assert not under_way.needs_sync
+    assert house.group.end_round(under_way) == {}
+    assert house.syncs == []
+    assert [house.value(name) for name in "abcd"] == [2, 2, 1, 1]
+    dead = copied(tmp_path / "slots", tmp_path / "dead")
+    for slot, its in ((0, "bd"), (1, "ac")):
+        with closing(SlotFile(dead / f"{slot:05}.sqlite")) as file:
+            found = [file.read(NAMESPACE.from_name(name).raw, b"k") for name in its]
+        assert found == [b"\x80\x05K\x02.", b"\x80\x05K\x01."]
+
+
+_WRITES = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), st.sampled_from("abc"), st.integers(0, 99)),
+        st.tuples(st.sampled_from(["delete", "wipe", "alarm"]), st.sampled_from("abc"), st.just(0)),
+    ),
+    max_size=4,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(_WRITES, min_size=2, max_size=12), st.data())
+def test_without_syncs_a_power_cut_leaves_of_each_object_what_it_was_once(rounds, data):
+    """Each file may be on disk as it was after another round: last writes go, and none before them."""
+    lengths = journal.JOURNAL_BYTES, ahead.MOST_AHEAD
+    journal.JOURNAL_BYTES, ahead.MOST_AHEAD = 700, 2
+    with tempfile.TemporaryDirectory() as place:
+        home = Path(place)
+        house = Shelf(home, "abc", durability="relaxed")
+        disks, were, now = [], [], dict.fromkeys("abc", (None, None))
+        for number, writes in enumerate(rounds):
+            for what, name, value in writes:
+                its = house.objects[name]
+                if what == "put":
+                    run(its.put("k", value))
+                    now[name] = value, now[name][1]
+                elif what == "alarm":
+                    run(its.setAlarm(FAR + number))
+                    now[name] = now[name][0], FAR + number
+                else:
+                    run(its.deleteAll() if what == "wipe" else its.delete("k"))
+                    now[name] = None, None if what == "wipe" else now[name][1]
+            assert house.round() == {}
+            disks.append(on_disk(home))
+            were.append(dict(now))
+        assert house.syncs == []
+        house.close()
+        cut = home / "cut"
+        (cut / "slots").mkdir(parents=True)
+        for slot in ("00000", "00001", "0-"):
+            disk = disks[data.draw(st.integers(0, len(disks) - 1), label=slot)]
+            for name, content in disk.items():
+                if name.startswith(slot):
+                    (cut / "slots" / name).write_bytes(content)
+        left = Shelf(cut, "abc", durability="relaxed")
+        for name in "abc":
+            found = left.value(name), run(left.open(name).getAlarm())
+            assert found in [(None, None), *(its[name] for its in were)]
+        left.close()
+    journal.JOURNAL_BYTES, ahead.MOST_AHEAD = lengths
+
+
+def on_disk(data):
+    """What the files of an instance have."""
+    return {path.name: path.read_bytes() for path in (data / "slots").iterdir()}
 
 
 # --- faults ----------------------------------------------------------------------------------------
