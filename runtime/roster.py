@@ -135,8 +135,11 @@ class Roster:
         self.owners = memoryview(mapped)[owners_at : self._hot_at].cast("H")
 
     @classmethod
-    def create(cls, path: Path, hosts: int, slots: int) -> Roster:
-        """Make the table of a new instance; only its supervisor does. Slots are dealt out in turn."""
+    def create(cls, path: Path, hosts: int, slots: int, owners: Sequence[int] = ()) -> Roster:
+        """Make the table of a new instance; only its supervisor does.
+
+        Without `owners`, the host of each slot, slots are dealt out in turn.
+        """
         size = _size(hosts, slots)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
@@ -147,7 +150,7 @@ class Roster:
         _HEAD.pack_into(mapped, 0, _MAGIC, _LAYOUT, hosts, slots, os.getpid())
         roster = cls(mapped)
         for slot in range(slots):
-            roster.owners[slot] = slot % hosts
+            roster.owners[slot] = owners[slot] if owners else slot % hosts
         return roster
 
     @classmethod

@@ -68,7 +68,7 @@ def visit_rooms(story: Story, server: Server, runtime: Runtime) -> Round:
     round_ = _drive(story, server)
     answers = round_.answers
     hosts = runtime.status()
-    slots = sum(host.slots for host in hosts)
+    owned = [host.owned for host in hosts]
     _tell_speed(story, round_)
 
     instances = {answer.instance for answer in answers}
@@ -77,10 +77,10 @@ def visit_rooms(story: Story, server: Server, runtime: Runtime) -> Round:
         promises.one_live_instance(answers),
         f"{len(instances)} instances in {len(answers):,} answers",
     )
-    owners = Counter(promises.owner(room, slots, HOSTS) for room in ROOMS)
+    owners = Counter(promises.owner(room, owned) for room in ROOMS)
     story.promise(
         "it lives on the host that its slot says",
-        promises.where_its_slot_says(answers, [{host.pid} for host in hosts], slots),
+        promises.where_its_slot_says(answers, [{host.pid} for host in hosts], owned),
         ", ".join(f"{owners[host.host]} on host {host.host}" for host in hosts),
     )
     story.promise(
@@ -123,7 +123,7 @@ def kill_a_host(
     answers = round_.answers
     traces.note(server.process.pid)
     successor = runtime.status()[0]
-    slots = sum(host.slots for host in hosts)
+    owned = [host.owned for host in hosts]
 
     back = [answer.at - killed for answer in answers if answer.pid == successor.pid]
     story.promise(
@@ -142,7 +142,7 @@ def kill_a_host(
     pids[0].add(successor.pid)
     story.promise(
         "every room is still where its slot says",
-        promises.where_its_slot_says(answers, pids, slots),
+        promises.where_its_slot_says(answers, pids, owned),
         f"host 0 was pid {victim.pid}, is {successor.pid}",
     )
     new = len({a.instance for a in answers} - {a.instance for a in first.answers})

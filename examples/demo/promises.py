@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from runtime.ids import NamespaceKey, slot_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from examples.demo.clients import Answer, Round
 
@@ -29,9 +29,10 @@ def by_room(answers: Iterable[Answer]) -> dict[str, list[Answer]]:
     return dict(rooms)
 
 
-def owner(room: str, slots: int, hosts: int) -> int:
-    """Return the number of the host that a room belongs to, computed from its name alone."""
-    return slot_of(ROOMS.from_name(room).raw, slots) % hosts  # as they are dealt out at the start
+def owner(room: str, owned: Sequence[Collection[int]]) -> int:
+    """Return the number of the host that a room belongs to, by its name and the slots of each host."""
+    slot = slot_of(ROOMS.from_name(room).raw, sum(map(len, owned)))
+    return next(host for host, slots in enumerate(owned) if slot in slots)
 
 
 def one_live_instance(answers: Iterable[Answer]) -> list[str]:
@@ -48,16 +49,16 @@ def one_live_instance(answers: Iterable[Answer]) -> list[str]:
 
 
 def where_its_slot_says(
-    answers: Iterable[Answer], pids: Sequence[set[int]], slots: int
+    answers: Iterable[Answer], pids: Sequence[set[int]], owned: Sequence[Collection[int]]
 ) -> list[str]:
     """Every answer came from the host that the room's id belongs to.
 
-    `pids` are the processes that were each host, by its number.
+    `pids` are the processes that were each host, by its number; `owned` are its slots.
     """
     broken = []
     for room, own in by_room(answers).items():
         expected = str(ROOMS.from_name(room))
-        host = owner(room, slots, len(pids))
+        host = owner(room, owned)
         broken += [f"room {room} has the id {a.id}" for a in own if a.id != expected]
         broken += [
             f"room {room} of host {host} answered from process {answer.pid}"

@@ -27,9 +27,11 @@ from runtime.roster import End, Identity, Roster, State, endpoint
 from runtime.storage.layout import clear_journals
 from runtime.supervisor.balance import Balance, Look
 from runtime.supervisor.children import Child, Stage, describe_exit, fork
+from runtime.supervisor.deal import deal
 from runtime.supervisor.loop import Loop
 from runtime.supervisor.moves import Moves
 from runtime.supervisor.overruns import Overruns
+from runtime.supervisor.past import KEEP_SECONDS, Past
 from runtime.supervisor.reload import Reload
 from runtime.supervisor.restarts import CRASHES, QUICK, Restarts
 from runtime.supervisor.trial import run_trial
@@ -83,7 +85,9 @@ class Supervisor:
         self._reload = Reload(hosts, self._start_trial, self._host, self._leave)
         self._overruns = Overruns(worker.config.limits.cpu_ms)
         clear_journals(directories.data)
-        self._roster = Roster.create(directories.roster, hosts, directories.slots)
+        self._past = Past(directories.data, directories.slots, time.monotonic())
+        owners = deal(self._past.taken, hosts) if worker.config.balance else ()
+        self._roster = Roster.create(directories.roster, hosts, directories.slots, owners)
         self._moves = Moves(self._roster, self._host, lambda: self._tell_all("look"))
         self._balance = Balance()
         self._listener = control.listen(str(directories.control))
@@ -111,12 +115,14 @@ class Supervisor:
         for number in range(self._hosts):
             self._start("host", number)
         self._watch_hosts()
+        self._loop.later(KEEP_SECONDS, self._keep_past)
         if self._worker.config.balance and self._hosts > 1:
             self._watch_balance()
         try:
             self._loop.run()
         finally:
             self._kill_all()
+            self._past.keep(self._roster.busy, time.monotonic())
             self._loop.close()
             self._listener.close()
         return self._code
@@ -373,6 +379,11 @@ class Supervisor:
         if move is not None:
             _log.info("host %s is much busier than host %s", roster.owners[move[0]], move[1])
             self._moves.ask(*move, _say_kept)
+
+    def _keep_past(self) -> None:
+        """Remember what slots take, for the next start."""
+        self._past.keep(self._roster.busy, time.monotonic())
+        self._loop.later(KEEP_SECONDS, self._keep_past)
 
     def _end_overrun(self, host: Child) -> None:
         """End a host that had a moment to write down where its event is."""

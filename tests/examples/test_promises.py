@@ -10,7 +10,7 @@ import pytest
 from examples.demo import promises
 from examples.demo.clients import Answer, Round
 
-HOSTS, SLOTS = 2, 16
+OWNED = [range(8), range(8, 16)]
 PIDS = [{100}, {101}]
 NAMES = ["a", "b", "c", "d"]
 
@@ -20,7 +20,7 @@ def answer(room: str, visits: int, instance: str = "first") -> Answer:
         room=room,
         id=str(promises.ROOMS.from_name(room)),
         instance=f"{instance} of {room}",
-        pid=100 + promises.owner(room, SLOTS, HOSTS),
+        pid=100 + promises.owner(room, OWNED),
         visits=visits,
         theme=None,
         at=float(visits),
@@ -29,8 +29,8 @@ def answer(room: str, visits: int, instance: str = "first") -> Answer:
 
 
 GOOD = [answer(room, visits) for visits in (1, 2, 3) for room in NAMES]
-LOST = next(room for room in NAMES if promises.owner(room, SLOTS, HOSTS) == 0)
-KEPT = next(room for room in NAMES if promises.owner(room, SLOTS, HOSTS) == 1)
+LOST = next(room for room in NAMES if promises.owner(room, OWNED) == 0)
+KEPT = next(room for room in NAMES if promises.owner(room, OWNED) == 1)
 
 
 def changed(room: str, visits: int, **to: object) -> list[Answer]:
@@ -43,7 +43,7 @@ def changed(room: str, visits: int, **to: object) -> list[Answer]:
 
 def test_good_answers_break_no_promise() -> None:
     assert promises.one_live_instance(GOOD) == []
-    assert promises.where_its_slot_says(GOOD, PIDS, SLOTS) == []
+    assert promises.where_its_slot_says(GOOD, PIDS, OWNED) == []
     assert promises.every_visit_counted({}, Round(GOOD)) == []
 
 
@@ -59,12 +59,12 @@ def test_an_instance_that_is_two_rooms_is_found() -> None:
 
 
 def test_an_answer_from_another_host_is_found() -> None:
-    broken = promises.where_its_slot_says(changed(KEPT, 2, pid=100), PIDS, SLOTS)
+    broken = promises.where_its_slot_says(changed(KEPT, 2, pid=100), PIDS, OWNED)
     assert broken == [f"room {KEPT} of host 1 answered from process 100"]
 
 
 def test_a_wrong_id_is_found() -> None:
-    broken = promises.where_its_slot_says(changed("a", 2, id="00"), PIDS, SLOTS)
+    broken = promises.where_its_slot_says(changed("a", 2, id="00"), PIDS, OWNED)
     assert broken == ["room a has the id 00"]
 
 
