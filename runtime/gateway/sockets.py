@@ -15,7 +15,6 @@ import asyncio
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from websockets.frames import Frame, Opcode
@@ -351,9 +350,7 @@ class Sockets:
                 if socket is not None:
                     socket.send(frames[socket.window])
         elif kind == m.ASK:
-            raw = message[1]
-            # What the host that had the object before it has said of the sockets comes first.
-            self._caller.when_settled(raw, partial(self._tell_all, link, raw), link)
+            self._tell_all(link, message[1])
         elif kind == m.AUTO:
             owner = self._owners.get(message[1])
             if owner is not None:

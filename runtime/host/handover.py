@@ -3,7 +3,8 @@
 From the order on, nothing new of the slot's objects begins here: calls are refused unstarted (MOVED),
 alarms do not ring. What has begun goes on to its end and its commit; then the activations are
 forgotten, the files closed, and the supervisor told, who writes the slot table. WebSockets stay in
-their gateways, as in hibernation. An event that does not end in time has the slot stay; so does, at
+their gateways, as in hibernation, which first say that they have heard all that was said to them: so
+nothing that the next host says overtakes it. An event that does not end in time has the slot stay; so does, at
 once, a WebSocket that was taken with `accept()`, which only its object's instance hears.
 
 A caller of which a call was refused is refused all that it calls in the slot until its FENCE, whoever
@@ -12,6 +13,7 @@ has the slot meanwhile: calls that it made before must not overtake that one (se
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from runtime.host.activation import Activation
@@ -49,6 +51,7 @@ class Handover:
         """The slot that is being given away; -1 when there is none."""
         self._timer: TimerHandle | None = None
         self._looking = False
+        self._asked = False  # whether the gateways have heard all
         self._say: Callable[[str, str], object] = _nobody
         self._busy: list[Activation] = []
         self._before = 0  # calls of this host to itself up to this number are served: they are few
@@ -150,8 +153,8 @@ class Handover:
             self._looking = True
             self._host.loop.call_soon(self._look)
 
-    def _look(self) -> None:
-        """Go on if all has ended, or give up if something will not."""
+    def _look(self, heard: object = None) -> None:
+        """Go on if all has ended, or give up if something will not; `heard` is the give that gateways know of."""
         self._looking = False
         if self.leaving < 0:
             return
@@ -173,8 +176,11 @@ class Handover:
             return
         if self._has_more():
             self.look()  # the next turns of the loop serve it
-        else:
+        elif heard is self._timer:
             self._given()
+        elif not self._asked:
+            self._asked = True
+            host.sockets.when_heard(partial(self._look, self._timer))
 
     def _has_more(self) -> bool:
         """Whether a call of this host to itself is on the way that will be served."""
@@ -187,6 +193,9 @@ class Handover:
         )
 
     def _too_late(self) -> None:
+        if self._asked:
+            self.give_up("a gateway does not say that it has heard what was said to WebSockets")
+            return
         who = _name(self._busy[0]) if self._busy else "its objects"
         self.give_up(
             f"an event of {who}, or what it left running (waitUntil(), an outgoing WebSocket), goes on"
@@ -216,6 +225,7 @@ class Handover:
         self.leaving = self._host.caller.placement.serving = -1
         assert self._timer is not None
         self._timer.cancel()
+        self._asked = False
         self._busy = []
         self._within.clear()
 

@@ -41,6 +41,7 @@ from workers.websocket import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from runtime.host.activation import Ticket
@@ -65,7 +66,7 @@ class HostSockets:
             number: Census.open(census_path(run, number)) for number in gateways_of(run)
         }
         self._gateways: dict[int, Channel] = {}
-        self._asking: dict[bytes, tuple[Activation, set[int]]] = {}
+        self._asking: dict[bytes, tuple[Activation | Callable[[], object], set[int]]] = {}
         self._pairs: dict[int, tuple[Activation | Entrypoint, WebSocket]] = {}
         self._listening: dict[Key, tuple[Activation | Entrypoint, WebSocket]] = {}
         # Numbers are never those of a generation before: an old one's pairs are unknown here.
@@ -121,13 +122,24 @@ class HostSockets:
         asking = self._asking.get(activation.id.raw)
         return asking is not None and asking[0] is activation
 
+    def when_heard(self, then: Callable[[], object]) -> None:
+        """Call a function when the gateways have all that was said to sockets so far."""
+        if not self._gateways:
+            then()
+            return
+        self._count += 1
+        nobody = b"%d" % self._count  # no object has this id: what is asked for is the answer
+        self._asking[nobody] = (then, set(self._gateways))
+        for channel in self._gateways.values():
+            channel.post((m.ASK, nobody))
+
     def _adopt(self, channel: Channel, message: Message) -> None:
         _, raw, number, sockets, auto = message
         asking = self._asking.get(raw)
         if asking is None:
             return
         activation, missing = asking
-        if sockets:
+        if sockets and isinstance(activation, Activation):
             own = _sockets_of(activation)
             own.auto = auto
             for kept in sockets:
@@ -135,8 +147,11 @@ class HostSockets:
         missing.discard(number)
         if not missing:
             del self._asking[raw]
-            activation.gate.unlock()
-            activation.take_mail()
+            if isinstance(activation, Activation):
+                activation.gate.unlock()
+                activation.take_mail()
+            else:
+                activation()
 
     # --- pairs -----------------------------------------------------------------------------------
 

@@ -388,10 +388,6 @@ class Caller:
         dialer.send([(m.HELLO, m.VERSION)], [])
         link.connected(generation, dialer)
 
-    def when_settled(self, raw: bytes, then: Callable[[], None], asker: Link) -> None:
-        """Call a function when all that hosts which had an object before `asker` have said has come."""
-        self.placement.when_settled(slot_of(raw, len(self._owners)), then, asker)
-
     def refuse(self, why: str) -> None:
         """Take no new calls; those that were made go on."""
         self._refusal = why

@@ -44,7 +44,7 @@ WebSockets are kept by gateways; a number names a socket within its gateway (`ru
 | UPGRADE | as RESPONSE, then an offer | host | what fetch() answered: a WebSocket |
 | SAID | call, target, handler, socket, arguments | gateway | what happened to a socket |
 | ATTACH | call, target, "upgrade", pair, socket or None, package | gateway | the offered pair is this socket; None: is nobody's |
-| ASK | id | host | which sockets does an object have |
+| ASK | id | host | which sockets does an object have; a word that is no id: is all heard that came before this |
 | ADOPT | id, sockets, automatic answer | gateway | these |
 | SEND | sockets, message | host | a message for sockets |
 | SHUT | socket, code or None, reason | host | close a socket |

@@ -61,14 +61,11 @@ class Placement:
             if self.owners[slot] is not self._links[host]:
                 self._park(slot)
 
-    def when_settled(self, slot: int, then: Callable[[], None], asker: Link | None = None) -> None:
-        """Call a function when all has come that a former owner of a slot has said to this process.
-
-        Who gives the slot itself, and asks, waits for no one: it may not give it before it knows.
-        """
+    def when_settled(self, slot: int, then: Callable[[], None]) -> None:
+        """Call a function when all has come that a former owner of a slot has said to this process."""
         self.look()
         parked = self.parked.get(slot)
-        if parked is None or parked.old is asker:
+        if parked is None:
             then()
         else:
             parked.then.append(then)

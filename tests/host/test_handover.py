@@ -8,7 +8,8 @@ from runtime.host import handover
 from runtime.host.channel import Channel
 from runtime.ids import slot_of
 from runtime.wire import messages as m
-from tests.stepping import settle, soon
+from runtime.wire.sockets import Census, Kept, census_path
+from tests.stepping import settle, soon, until
 from workers import DurableObject, Response
 from workers.errors import ObjectReset
 
@@ -180,6 +181,93 @@ class Exit:
 
     def send(self, batch, _frames):
         self.said += batch
+
+
+class Gateway:
+    """A gateway that has a socket of an object, and answers what it is asked when the test says."""
+
+    def __init__(self, house, stub):
+        self.exit, self.host, self.raw = Exit(), house.host, stub.id.raw
+        Census.create(census_path(house.caller.run, 0)).add(self.raw, 1)
+        self.channel = Channel(house.host, self.exit, is_peer=False)
+        self.host.sockets.greeted(b"g0-00ff", self.channel)
+
+    def answer(self):
+        """Answer the last that it was asked; it has heard all before it."""
+        kind, raw = self.exit.said[-1]
+        assert kind == m.ASK
+        sockets = [Kept(1, (), None, None, None, 0, closing=False)] if raw == self.raw else []
+        self.host.sockets.handle(self.channel, (m.ADOPT, raw, 0, sockets, None))
+
+
+class Teller(DurableObject):
+    def tell(self, word):
+        self.ctx.getWebSockets()[0].send(word)
+
+
+@pytest.fixture
+async def telling(house):
+    """A host, an object that has told its only socket something, the socket's gateway, and how it gives the slot."""
+    house = await house(TELLERS=Teller)
+    stub = house.env.TELLERS.getByName("a")
+    gateway = Gateway(house, stub)
+    told = asyncio.ensure_future(stub.tell("one"))
+    await settle()
+    gateway.answer()
+    await soon(told)
+    said = []
+
+    def give():
+        house.host.handover.give(slot_of(stub.id.raw, 4), lambda *words: said.append(words))
+        return said
+
+    return house, stub, gateway, give
+
+
+async def test_a_slot_is_given_when_gateways_have_heard_all_that_was_said_of_it(telling):
+    """The next host's connection to them is another: what it says would overtake what is under way."""
+    house, stub, gateway, give = telling
+    said = give()
+    await settle()
+    assert [message[0] for message in gateway.exit.said[-2:]] == [m.SEND, m.ASK]
+    assert said == []
+    gateway.answer()
+    assert said == [("gave", str(slot_of(stub.id.raw, 4)))]
+    assert len(house.host.catalog) == 0
+
+
+async def test_a_gateway_that_does_not_answer_keeps_the_slot_and_its_late_answer_counts_for_nothing(
+    telling, monkeypatch
+):
+    house, stub, gateway, give = telling
+    monkeypatch.setattr(handover, "PATIENCE_SECONDS", 0)
+    said = give()
+    await until(lambda: said)
+    assert said.pop()[0] == "kept"
+    late = gateway.exit.said[-1]
+    monkeypatch.setattr(handover, "PATIENCE_SECONDS", 1000.0)
+    await soon(stub.tell("two"))
+    give()
+    await settle()
+    house.host.sockets.handle(gateway.channel, (m.ADOPT, late[1], 0, [], None))
+    await settle()
+    assert said == []
+    gateway.answer()
+    assert said == [("gave", str(slot_of(stub.id.raw, 4)))]
+
+
+async def test_a_gateway_s_successor_has_nothing_to_hear_and_answers_for_it(telling):
+    house, _, gateway, give = telling
+    said = give()
+    await settle()
+    house.host.sockets.gone(gateway.channel)
+    gateway.channel = Channel(house.host, gateway.exit, is_peer=False)
+    house.host.sockets.greeted(b"g0-00fe", gateway.channel)
+    await settle()
+    assert said == []
+    gateway.answer()
+    await settle()
+    assert said[0][0] == "gave"
 
 
 async def test_a_slot_that_comes_back_in_the_middle_of_a_batch_lets_no_call_overtake(house):

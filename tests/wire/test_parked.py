@@ -209,29 +209,3 @@ def test_a_call_that_was_numbered_for_another_link_takes_its_unread_body_along()
 def test_what_is_asked_of_a_slot_names_it(kind):
     assert slot_in((kind, 1, 7), 16) == 7
     assert slot_in((m.CALL, 1, TARGETS[1], "add", (), None), 16) == 1
-
-
-def test_an_owner_that_asks_while_it_gives_the_slot_is_told_at_once_and_another_after_it():
-    loop, table = StepLoop(), Table()
-    links = [Link(host, loop) for host in range(2)]
-    placement = Placement(table, links, loop)
-    host = Host(0, table, [[], []])
-    for link in links:
-        link.make = None
-    links[0].connected(1, host)
-    told = []
-    call = placement.ways[0].call(TARGETS[0], "add", (1,), {})
-    loop.step()
-    host.leaving.add(0)
-    host.take()
-    links[0].receive([host.outbox.popleft()], [])
-    for link in links:
-        placement.when_settled(0, lambda link=link: told.append(link.host), link)
-    assert told == [0]
-    loop.step()
-    host.take()
-    table.set_owner(0, 1)
-    host.decided(0)
-    links[0].receive([host.outbox.popleft()], [])
-    assert told == [0, 1]
-    assert not call.done()
