@@ -23,7 +23,8 @@ def slots() -> None:
     """See and change which host has which objects.
 
     Objects belong to slots by their ids, and each slot to a host. When one host stays much busier than
-    another, a slot moves by itself, unless `[roost] balance = false`.
+    another, a slot moves by itself, and a start deals them out by what they took before, unless
+    `[roost] balance = false`.
 
     \b
     Examples:
