@@ -125,6 +125,7 @@ class Link:
         "make",
         "on_end",
         "on_moved",
+        "on_next",
         "on_sockets",
         "on_times",
         "refuses",
@@ -152,6 +153,8 @@ class Link:
         """Takes where the time of a call has gone; set by who makes timed ones."""
         self.on_moved: Callable[[Link, int], None] = _no_move
         """Takes a call that the host refused because the object's slot is not, or no more, its own."""
+        self.on_next: Callable[[Link], None] = _no_end
+        """Called before a new generation is sent what waited for it."""
         self.on_end: Callable[[Link], None] = _no_end
         """Called when a generation of the host has ended, before its calls fail."""
         self.unanswered: dict[int, Waiter] = {}
@@ -300,6 +303,11 @@ class Link:
         self._carrier.send(out, frames)
 
     @property
+    def waiting(self) -> Batch:
+        """The calls that wait here."""
+        return [*(self._held or ()), *self._backlog.values()]
+
+    @property
     def numbered(self) -> int:
         """How many calls have their number."""
         return self._numbers
@@ -316,6 +324,7 @@ class Link:
 
     def connected(self, generation: int, carrier: Carrier) -> None:
         """Start sending to a new generation, first what waited for it."""
+        self.on_next(self)
         self.generation = generation
         self._carrier = carrier
         held, self._held = self._held or [], None
@@ -443,6 +452,7 @@ class Link:
         waiter = self.unanswered.pop(call, None)
         if waiter is None:
             return None
+        self._backlog.pop(call, None)
         return waiter, waiter.message, self._buffers.pop(call, _NO_FRAMES)
 
     def cancelled(self, call: int) -> None:
@@ -499,7 +509,7 @@ class Link:
     def strand(self, why: str) -> None:
         """Fail the calls that no host has taken, and those that will be refused: none follows."""
         self._refusal = why
-        waiting = [*(self._held or ()), *self._backlog.values()]
+        waiting = self.waiting
         self._backlog.clear()
         if self._held is not None:
             self._held = []
@@ -527,7 +537,7 @@ class Link:
 
 
 def _no_end(_link: Link) -> None:
-    """Nothing ends with a generation of the host."""
+    """Nothing begins or ends with a generation of the host."""
 
 
 def _no_move(_link: Link, _call: int) -> None:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from runtime.wire.messages import Message
 
 _LAST = float("inf")
+_FOR_HOSTS = frozenset({m.ATTACH, m.FENCE})
+"""Calls that go to one host, whoever has the slot."""
 
 
 class Placement:
@@ -51,6 +53,7 @@ class Placement:
         """The slot that this very host is giving away, while it runs calls to itself that were made before."""
         for link in links:
             link.on_moved = self._moved
+            link.on_next = self._take_waiting
 
     def look(self) -> None:
         """Follow the slot table."""
@@ -75,6 +78,20 @@ class Placement:
         entry = link.take_back(call)
         if entry is not None:
             self._park(slot_in(entry[1], len(self.owners))).take(call, *entry)
+
+    def _take_waiting(self, link: Link) -> None:
+        """Have what waits for a new generation of a host wait here, where an older call was refused.
+
+        The new generation knows of no refusal, and would run it at once.
+        """
+        for message in link.waiting if self.parked else ():
+            if message[0] in _FOR_HOSTS or message[2] is None:
+                continue
+            parked = self.parked.get(slot_in(message, len(self.owners)))
+            if parked is not None and parked.old is link:
+                entry = link.take_back(message[1])
+                if entry is not None:
+                    parked.take(message[1], *entry)
 
     def _park(self, slot: int) -> Parked:
         parked = self.parked.get(slot)
@@ -149,8 +166,9 @@ class Parked(Link):
 
     def release(self, owner: Link) -> None:
         """Send all that waits here, in its order."""
-        waiting = [*(self._held or ()), *self._backlog.values()]
-        for message in sorted(waiting, key=lambda message: self._refused.get(message[1], _LAST)):
+        for message in sorted(
+            self.waiting, key=lambda message: self._refused.get(message[1], _LAST)
+        ):
             entry = self.take_back(message[1])
             if entry is not None:
                 forward(*entry, self, owner)

@@ -187,6 +187,39 @@ TestMoving = Moving.TestCase
 TestMoving.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
 
 
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_successor_of_a_host_that_refused_a_call_is_not_sent_a_later_one_before_it(refused):
+    loop, table, ran = StepLoop(), Table(), [[], []]
+    links = [Link(host, loop) for host in range(2)]
+    placement = Placement(table, links, loop)
+    first, second = Host(0, table, ran), Host(0, table, ran)
+    links[0].connected(1, first)
+    for link in links:
+        link.make = None
+    calls = [placement.ways[0].call(TARGETS[0], "add", (1,), {})]
+    loop.step()
+    first.leaving.add(0)
+    first.take()
+    calls.append(placement.ways[0].call(TARGETS[0], "add", (2,), {}))
+    if refused:  # it has left, and so has the other call
+        loop.step()
+        links[0].receive([first.outbox.popleft(), (m.REFUSED, 2)], [])
+        links[0].left()
+    else:  # it dies before the other call leaves
+        links[0].receive([first.outbox.popleft()], [])
+        links[0].lost("it died")
+    calls.append(placement.ways[0].call(TARGETS[0], "add", (3,), {}))
+    links[0].connected(2, second)
+    for _ in range(5):
+        loop.step()
+        while second.inbox:
+            second.take()
+        while second.outbox:
+            links[0].receive([second.outbox.popleft()], [])
+    assert ran[0] == [1, 2, 3]
+    assert [call.result() for call in calls] == [1, 2, 3]
+
+
 def test_a_call_that_was_numbered_for_another_link_takes_its_unread_body_along():
     loop = StepLoop()
     old, new = Link(0, loop), Link(1, loop)
