@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from runtime.storage.object_storage import ObjectStorage
     from runtime.storage.sql_guard import Rows
 
-__all__ = ["Cursor", "Row", "Sql"]
+__all__ = ["Cursor", "RawRows", "Row", "Sql"]
 
 FATAL: Final = (
     apsw.CorruptError,
@@ -36,6 +36,8 @@ FATAL: Final = (
     apsw.CantOpenError,
 )
 """SQLite may have rolled back the whole transaction: what the turn wrote before is lost too."""
+
+_NOT_UTF8: Final = "a text in a row is not valid UTF-8: CAST(... AS BLOB) gives its bytes"
 
 _PLAIN: Final = frozenset({type(None), int, float, str, bytes})
 
@@ -97,7 +99,7 @@ class Sql:
             rows = file.run(sql, bindings)
             cursor = Cursor(storage, file, rows)
             if not rows.reads:
-                cursor.fetch(file.written - written)
+                cursor.fetch(written)
         except apsw.Error as error:
             raise storage.refused(file, error) from error
         except OverflowError as error:
@@ -182,7 +184,7 @@ class Cursor:
     def to_array(self) -> list[Row]:
         """Return the rows that have not been read."""
         names = self.column_names
-        return [Row(zip(names, row, strict=True)) for row in self.raw()]
+        return [Row(zip(names, row, strict=True)) for row in RawRows(self)]
 
     def one(self) -> Row:
         """Return the only row. Raises SqlError when there is none, and when there are more."""
@@ -194,23 +196,28 @@ class Cursor:
             raise SqlError("Expected exactly one result from SQL query, but got multiple results.")
         return row
 
-    def raw(self) -> Iterator[list[Any]]:
-        """Yield the rows that have not been read, each as a list of its values."""
-        while True:
-            try:
-                row = self._next()
-            except StopIteration:
-                return
-            yield list(row)
+    def raw(self) -> RawRows:
+        """Return an iterator of the rows that have not been read, each as a list of its values."""
+        return RawRows(self)
 
     toArray = to_array
 
     def fetch(self, written: int) -> None:
-        """Read all rows now: they are of a statement that writes."""
-        self._written = written
-        rows = list(self._rows)
+        """Read all rows now: they are of a statement that writes.
+
+        `written` is how many rows the file had written before.
+        """
+        rows = self._all()
+        self._written = self._file.written - written  # SQLite counts at the statement's end
         self._close()
         self._rows, self._ended = iter(rows), False
+
+    def _all(self) -> list[tuple[Any, ...]]:
+        try:
+            return list(self._rows)
+        except UnicodeDecodeError as error:
+            self._close()
+            raise SqlError(_NOT_UTF8) from error
 
     def end(self) -> None:
         """Refuse more rows: the transaction was undone, or the object was reset."""
@@ -228,6 +235,9 @@ class Cursor:
         except apsw.Error as error:
             self._close()
             raise self._storage.refused(self._file, error) from error
+        except UnicodeDecodeError as error:
+            self._close()
+            raise SqlError(_NOT_UTF8) from error
         self._read += 1
         return row
 
@@ -236,6 +246,34 @@ class Cursor:
             self._rows.close(True)
         self._rows = iter(())
         self._file.cursors.discard(self)
+
+
+class RawRows:
+    """The rows of a cursor that have not been read, as `Cursor.raw()` gives them."""
+
+    __slots__ = ("_cursor",)
+
+    def __init__(self, cursor: Cursor) -> None:
+        self._cursor = cursor
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> list[Any]:
+        return list(self._cursor._next())  # noqa: SLF001 - they share the rows
+
+    def next(self) -> Row:
+        """Return the next row as `{"done": False, "value": row}`, or `{"done": True}` at the end."""
+        try:
+            return Row(done=False, value=self.__next__())
+        except StopIteration:
+            return Row(done=True, value=None)
+
+    def to_array(self) -> list[list[Any]]:
+        """Return the rows that have not been read."""
+        return list(self)
+
+    toArray = to_array
 
 
 def _bindable(value: Any) -> Any:

@@ -92,6 +92,14 @@ _CREATES_TEMPORARY: Final = frozenset(
 _COMMENT: Final = r"--[^\n]*(?:\n|\Z)|/\*(?:[^*]|\*(?!/))*(?:\*/|\Z)"
 _FIRST_WORD: Final = pattern(rf"(?:\s|{_COMMENT})*([a-z]*)", IGNORECASE)
 _BLANK: Final = pattern(rf"(?:\s|;|{_COMMENT})*")
+# What may hold a semicolon that ends nothing, or one that may.
+_UNTIL_END: Final = pattern(
+    rf"'[^']*(?:'|\Z)|\"[^\"]*(?:\"|\Z)|`[^`]*(?:`|\Z)|\[[^\]]*(?:\]|\Z)|{_COMMENT}|;"
+)
+_RENAMES_TO_OURS: Final = pattern(
+    rf"\brename(?:\s|{_COMMENT})+to(?:\s|{_COMMENT})*[\"'`\[]?_cf_", IGNORECASE
+)
+"""SQLite's authorizer is not told a table's new name."""
 _READS: Final = frozenset({"explain", "select", "values"})
 
 
@@ -116,13 +124,12 @@ class Rows(NamedTuple):
 def statements_of(text: str) -> tuple[Statement, ...]:
     """Split a text into its statements; one of comments and blanks alone has none."""
     found = []
-    start, at = 0, text.find(";")
-    while at >= 0:
-        # Whether a semicolon ends a statement (or stands in a string, or a trigger) SQLite knows.
-        if apsw.complete(text[start : at + 1]):
-            found.append(text[start : at + 1])
-            start = at + 1
-        at = text.find(";", at + 1)
+    start = 0
+    for match in _UNTIL_END.finditer(text):
+        # Whether a semicolon ends a statement, or stands in a trigger, SQLite knows.
+        if match[0] == ";" and apsw.complete(text[start : match.end()]):
+            found.append(text[start : match.end()])
+            start = match.end()
     found.append(text[start:])
     return tuple(
         Statement(sql, _word(sql) in _READS) for sql in found if _BLANK.fullmatch(sql) is None
@@ -138,12 +145,13 @@ def _word(sql: str) -> str:
 class Guard:
     """See the module's text. One for each object file."""
 
-    __slots__ = ("_columns", "_reads", "_reason", "_running", "_value_bytes")
+    __slots__ = ("_columns", "_reads", "_reason", "_running", "_sql", "_value_bytes")
 
     def __init__(self, value_bytes: int) -> None:
         self._value_bytes = value_bytes
         self._running = False
         self._reason: str | None = None
+        self._sql = ""
         self._columns: list[str] = []
         self._reads = True
 
@@ -160,7 +168,7 @@ class Guard:
         """Run one statement of the script, up to its first row."""
         cursor = connection.cursor()
         cursor.exec_trace = self._begun
-        self._running, self._reason = True, None
+        self._running, self._reason, self._sql = True, None, sql
         try:
             # The flag also keeps statements of ours, prepared unguarded, apart in apsw's cache.
             cursor.execute(sql, bindings, prepare_flags=apsw.SQLITE_PREPARE_PERSISTENT)
@@ -204,6 +212,10 @@ class Guard:
             return self._refuse(_TRANSACTION)
         if action in (apsw.SQLITE_ATTACH, apsw.SQLITE_DETACH):
             return self._refuse(_OTHER_FILES)
+        if action == apsw.SQLITE_ALTER_TABLE and _RENAMES_TO_OURS.search(self._sql):
+            return self._refuse(
+                "names that begin with _cf_ are reserved: no table can get one: SQLITE_AUTH"
+            )
         if action in _CREATES_TEMPORARY:
             return self._refuse(_TEMPORARY)
         if action == apsw.SQLITE_PRAGMA:

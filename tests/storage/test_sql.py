@@ -42,6 +42,10 @@ def test_a_cursor_is_read_once_whichever_way(numbers):
     assert cursor.next() == {"done": True, "value": None}
     assert cursor.toArray() == []
     assert cursor.rows_read == 3
+    raw = numbers.exec("SELECT i FROM n ORDER BY i").raw()
+    assert raw.next() == {"done": False, "value": [1]}
+    assert raw.toArray() == [[2], [3]]
+    assert (raw.next(), raw.to_array()) == ({"done": True, "value": None}, [])
     assert [row.t for row in numbers.exec("SELECT t FROM n ORDER BY i")] == ["one", "two", "three"]
 
 
@@ -66,7 +70,9 @@ def test_rows_written_are_counted_those_of_triggers_too(numbers):
     numbers.exec("CREATE TRIGGER tr AFTER DELETE ON n BEGIN INSERT INTO log VALUES (old.i); END")
     assert numbers.exec("DELETE FROM n").rows_written == 6
     assert numbers.exec("SELECT count(*) AS c FROM log").one().c == 3
-    assert numbers.exec("INSERT INTO n VALUES (9, 'x') RETURNING i").toArray() == [{"i": 9}]
+    returning = numbers.exec("INSERT INTO n VALUES (8, 'x'), (9, 'x') RETURNING i")
+    assert returning.rows_written == 2
+    assert returning.toArray() == [{"i": 8}, {"i": 9}]
 
 
 def test_values_keep_their_types_and_64_bits(sql):
@@ -104,6 +110,36 @@ def test_many_statements_run_in_order_and_the_last_has_bindings_and_rows(sql):
     assert cursor.toArray() == [{"x": "d"}]
     found = [row[0] for row in sql.exec("SELECT x FROM a").raw()]
     assert found == ["a;b!?", "c!?", "d!?"]
+
+
+def test_semicolons_within_anything_end_no_statement(sql):
+    text = """SELECT ';' AS "a;b", 1 AS [c;d], 2 AS `e;f`, 'it''s;' AS g /* ; */ -- ;"""
+    assert [each.sql for each in statements_of(f"{text}\n; SELECT 2;;")] == [
+        f"{text}\n;",
+        " SELECT 2;",
+    ]
+    assert list(sql.exec(text).raw()) == [[";", 1, 2, "it's;"]]
+    for open_ in ("'", '"', "`", "[", "/*"):
+        assert len(statements_of(f"SELECT {open_};;")) == 1
+
+
+def test_semicolons_in_a_string_are_not_looked_at_one_by_one(monkeypatch):
+    looked = []
+    monkeypatch.setattr("apsw.complete", lambda text: looked.append(text) or True)
+    assert len(statements_of("SELECT '" + ";" * 1000 + "'; SELECT 1")) == 2
+    assert len(looked) == 1
+
+
+def test_a_text_that_is_not_utf_8_is_an_sql_error(sql):
+    broken = "SELECT CAST(x'ff' AS TEXT) AS t"
+    for read in (next, list, lambda cursor: cursor.one(), lambda cursor: cursor.toArray()):
+        with pytest.raises(SqlError, match="not valid UTF-8"):
+            read(sql.exec(broken))
+    sql.exec("CREATE TABLE t(t)")
+    with pytest.raises(SqlError, match="not valid UTF-8"):
+        sql.exec(f"INSERT INTO t {broken} RETURNING t")
+    assert sql.exec("SELECT CAST(t AS BLOB) AS b FROM t").one().b == b"\xff"
+    sql.exec("DROP TABLE t")  # no cursor is left open
 
 
 def test_a_statement_that_fails_leaves_those_before_it(sql):
@@ -158,6 +194,8 @@ def test_foreign_keys_json_and_full_text_search_work(sql):
         ("DELETE FROM _cf_METADATA", "access to _cf_METADATA is prohibited"),
         ("DROP TABLE _cf_KV", "access to _cf_KV is prohibited"),
         ("ALTER TABLE _cf_KV RENAME TO x", "access to _cf_KV is prohibited"),
+        ("CREATE TABLE t(a); ALTER TABLE t RENAME TO _cf_LARGE", "no table can get one"),
+        ('CREATE TABLE t(a); ALTER TABLE t rename /**/ to"_CF_x"', "no table can get one"),
         ("CREATE TABLE _cf_x(a)", "access to _cf_x is prohibited"),
         ("CREATE TRIGGER t AFTER INSERT ON _cf_KV BEGIN SELECT 1; END", "_cf_KV is prohibited"),
         ("CREATE TEMP TABLE t(a)", "temporary tables are not allowed"),
