@@ -78,11 +78,12 @@ _PUT_LARGE, _DELETE_LARGE, _WIPE_LARGE = (
 )
 _GET_FACT: Final = "SELECT value FROM _cf_METADATA WHERE key = ?"
 _SET_FACT: Final = "INSERT OR REPLACE INTO _cf_METADATA VALUES(?, ?)"
-# Virtual tables first: they take their shadow tables with them.
+# Triggers first, since the rows of a dropped table take others with them, which may have some. Virtual
+# tables take their shadow tables with them.
 _DROPPABLE: Final = """
 SELECT type, name FROM sqlite_schema
-WHERE type IN ('table', 'view') AND name NOT LIKE '\\_cf\\_%' ESCAPE '\\' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
-ORDER BY type = 'view' DESC, sql LIKE 'create virtual%' DESC
+WHERE type IN ('table', 'trigger', 'view') AND name NOT LIKE '\\_cf\\_%' ESCAPE '\\' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
+ORDER BY type = 'trigger' DESC, type = 'view' DESC, sql LIKE 'create virtual%' DESC
 """
 _HAS_TABLES: Final = """
 SELECT 1 FROM sqlite_schema

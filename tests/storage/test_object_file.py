@@ -152,6 +152,19 @@ async def test_delete_all_leaves_neither_tables_nor_a_file(sqlite, commit, tmp_p
     assert sqlite.file.counts() == {"Room": 1}
 
 
+async def test_delete_all_asks_no_trigger(sqlite, commit, tmp_path):
+    sqlite.sql.exec(
+        """CREATE TABLE p(i INTEGER PRIMARY KEY); INSERT INTO p VALUES (1);
+        CREATE TABLE c(p REFERENCES p ON DELETE CASCADE); INSERT INTO c VALUES (1);
+        CREATE TABLE r(p REFERENCES p ON DELETE RESTRICT); INSERT INTO r VALUES (1);
+        CREATE TRIGGER kept BEFORE DELETE ON c BEGIN SELECT RAISE(ABORT, 'it stays'); END"""
+    )
+    commit(sqlite)
+    await sqlite.deleteAll()
+    commit(sqlite)
+    assert paths(tmp_path) == []
+
+
 async def test_delete_all_frees_the_disk_also_when_something_follows(
     sqlite, commit, tmp_path, again
 ):
