@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from operator import index
+from sys import maxsize
 from typing import Any, Final, NamedTuple
 
 __all__ = [
@@ -175,7 +176,7 @@ def _limit(limit: Any) -> int | None:
         ) from None
     if number <= 0:
         raise TypeError("List limit must be positive.")
-    return number
+    return min(number, maxsize)
 
 
 def _bound(value: Any, name: str) -> bytes:

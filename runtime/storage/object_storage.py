@@ -187,7 +187,7 @@ class ObjectStorage(Store):
         """Yield keys and values in key order, with the options of `list()`, in bounded memory.
 
         About 1,000 entries are read at a time, without a wait. The object may write meanwhile: a
-        key that is yet to come is yielded as it is then.
+        key that is yet to come is yielded as it is then; a new one among those read may be left out.
         """
         for entry in self.pages(key_range(read_options("list", options, more))):
             yield entry
@@ -213,8 +213,8 @@ class ObjectStorage(Store):
 
     # --- transactions, SQL -----------------------------------------------------------------------
 
-    def transaction(self, closure: Callable[[Transaction], Awaitable[T]], /) -> Awaitable[T]:
-        """Run `await closure(txn)` alone, and return its result; undo its writes if it raises.
+    def transaction(self, closure: Callable[[Transaction], Awaitable[T] | T], /) -> Awaitable[T]:
+        """Run `closure(txn)`, awaited, alone, and return its result; undo its writes if it raises.
 
         No other event of the object goes on meanwhile. What is written through `ctx.storage` in it
         belongs to the transaction as what is written through `txn` does. They nest.

@@ -251,15 +251,27 @@ class Store:
                         break
             if not page:
                 return
+            taken = self.changes_taken
             for key, held in page:
-                yield key, reveal(key, held)
+                value = self._newest(key, held, taken)
+                if value is ABSENT:
+                    continue
+                yield key, value
+                if left is not None:
+                    left -= 1
             last = page[-1][0].encode()
             if reverse:
                 end = last
             else:
                 start = last + b"\0"
-            if left is not None:
-                left -= len(page)
+
+    def _newest(self, key: str, held: Any, taken: int) -> Any:
+        """Return the value of a key, or ABSENT, that was held when so many changes had been taken."""
+        now = self._writes.find(key)
+        if now is UNKNOWN and taken != self.changes_taken:
+            return self.read(key)
+        now = held if now is UNKNOWN else now
+        return ABSENT if now is ABSENT else reveal(key, now)
 
     def _stored(
         self, wanted: KeyRange, limit: int | None

@@ -8,6 +8,7 @@ told to the engine, so that no commit has a part of it and nothing it says waits
 
 from __future__ import annotations
 
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Transaction:
 
 
 def run_transaction(
-    storage: ObjectStorage, closure: Callable[[Transaction], Awaitable[T]], alone: Alone
+    storage: ObjectStorage, closure: Callable[[Transaction], Awaitable[T] | T], alone: Alone
 ) -> Awaitable[T]:
     """Run a closure as a transaction, within the one that calls it if one does."""
     storage.check()
@@ -112,7 +113,9 @@ def run_transaction(
         storage.transactions += 1
         keep = False
         try:
-            result = await closure(transaction)
+            result = closure(transaction)
+            if isawaitable(result):
+                result = await result
             keep = True
         finally:
             transaction.end(keep=keep)

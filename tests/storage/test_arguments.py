@@ -68,8 +68,14 @@ def test_a_range_is_checked():
             key_range({"limit": limit})
     with pytest.raises(TypeError, match="must be an integer, not str"):
         key_range({"limit": "2"})
+
     with pytest.raises(TypeError, match=r"the prefix of list\(\) must be a str, not bytes"):
         key_range({"prefix": b"a"})
+
+
+async def test_a_limit_may_be_larger_than_any_list(storage):
+    await storage.put("a", 1)
+    assert await storage.list(limit=1 << 64) == {"a": 1}
 
 
 optional = st.none() | keys

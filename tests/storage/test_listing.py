@@ -53,6 +53,23 @@ async def test_what_is_written_meanwhile_is_there_when_its_turn_comes(storage, c
     assert found == [*((key, 1) for key in "abcd"), ("e", 2), ("ee", 2), ("g", 1), ("h", 1)]
 
 
+@pytest.mark.parametrize("committed", [False, True])
+async def test_so_it_is_within_what_was_read_at_once(storage, commit, committed):
+    await storage.put(dict.fromkeys("abcdef", 1))
+    commit(storage)
+    storage._writes.known.clear()
+    found = []
+    async for key, value in storage.entries(limit=5):
+        found.append((key, value))
+        if key == "b":
+            await storage.put({"a": 2, "d": 2})
+            await storage.delete("c")
+            if committed:
+                commit(storage)
+                storage._writes.known.clear()
+    assert found == [("a", 1), ("b", 1), ("d", 2), ("e", 1), ("f", 1)]
+
+
 async def test_a_second_kv_listing_ends_the_first(sqlite):
     sqlite.kv.put("a", 1)
     sqlite.kv.put("b", 2)

@@ -230,6 +230,13 @@ async def test_transactions_of_one_object_run_one_after_the_other(room):
     assert await storage.get("last") == "c"
 
 
+async def test_a_closure_need_not_be_asynchronous(room):
+    assert await room.transaction(lambda txn: txn.put("a", 1) and 5) == 5
+    with pytest.raises(ZeroDivisionError):
+        await room.transaction(lambda txn: txn.put("a", 2) and 1 / 0)
+    assert await room.transaction(lambda txn: txn.get("a")) == 1
+
+
 async def test_delete_all_is_refused_within_a_transaction(room):
     storage = room
 
