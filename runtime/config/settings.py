@@ -27,6 +27,8 @@ __all__ = [
 Durability = Literal["strict", "relaxed"]
 
 _MOST_SLOTS: Final = 65_536
+_MOST_VALUE_BYTES: Final = 999_900_000
+"""A row of SQLite has at most 10⁹ bytes, the key among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ def read_limits(roost: Table, limits: Table) -> Limits:
     return Limits(
         cpu_ms=limits.integer("cpu_ms", defaults.cpu_ms, 1),
         mailbox=roost.integer("mailbox", defaults.mailbox, 1),
-        value_bytes=roost.integer("value_bytes", defaults.value_bytes, 1),
+        value_bytes=roost.integer("value_bytes", defaults.value_bytes, 1, _MOST_VALUE_BYTES),
         request_body=roost.integer("request_body", defaults.request_body, 0),
         min_kv_ttl=roost.integer("min_kv_ttl", defaults.min_kv_ttl, 1),
         history_days=roost.integer("history_days", defaults.history_days, 0),

@@ -115,6 +115,7 @@ def test_an_ip_may_be_said_in_wranglers_ways(toml: Load, ip: str, address: str):
         ("roost = { hosts = 8, slots = 4 }", "roost.hosts", r"at most one host a slot \(4\)"),
         ("roost.slots = 12", "roost.slots", "a power of two, found 12"),
         ("roost.durability = 'some'", "roost.durability", "'strict' or 'relaxed', found 'some'"),
+        ("roost.value_bytes = 1_000_000_000", "roost.value_bytes", "from 1 to 999900000"),
         ("roost.idle_s = nan", "roost.idle_s", "a number of seconds, zero or more, found nan"),
         ("roost.idle_s = -1", "roost.idle_s", "found -1"),
         ("roost.preload = ['a b']", "roost.preload[0]", "expected the name of a module"),
