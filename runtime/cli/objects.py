@@ -17,7 +17,7 @@ import click
 
 from runtime.cli import common
 from runtime.cli.object_choice import Choice, choice, reached, stored_nothing
-from runtime.cli.portable import portable
+from runtime.cli.portable import moment, portable
 from runtime.cli.table import say_json, say_json_list
 from runtime.cli.table import show as show_table
 from runtime.client.reach import reach
@@ -92,7 +92,7 @@ def list_(
                 "class": record.class_name,
                 "id": str(record.id),
                 "name": record.name,
-                "created": _said(record.created),
+                "created": moment(record.created),
             }
             for record in listed
         )
@@ -148,12 +148,12 @@ def show(its: Choice, *, as_json: bool) -> None:
         "class": facts.record.class_name,
         "id": str(facts.record.id),
         "name": facts.record.name,
-        "created": _said(facts.record.created),
+        "created": moment(facts.record.created),
         "slot": facts.slot,
         "host": shown.host,
         "live": shown.live,
         "websockets": shown.sockets,
-        "alarm": None if facts.alarm is None else _said(facts.alarm / 1000),
+        "alarm": None if facts.alarm is None else moment(facts.alarm / 1000),
         "entries": facts.entries,
         "entry_bytes": facts.entry_bytes,
         "tables": dict(facts.tables),
@@ -278,10 +278,6 @@ def delete(its: Choice, *, yes: bool) -> None:
             )
         if not found.delete(raw):
             raise stored_nothing(raw)
-
-
-def _said(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
 def _moment(record: ObjectRecord) -> datetime:

@@ -14,7 +14,7 @@ import io
 import json
 import math
 import pickle
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from runtime.storage import ObjectRecord
 
-__all__ = ["described", "portable"]
+__all__ = ["described", "moment", "portable"]
 
 _ENTRIES = "SELECT key, value FROM _cf_KV WHERE key < x'ff' ORDER BY key"
 _HAS_LARGE = "SELECT EXISTS(SELECT 1 FROM sqlite_schema WHERE name = '_cf_LARGE')"
@@ -37,8 +37,14 @@ SELECT key, ifnull(_cf_LARGE.value, _cf_KV.value)
 FROM _cf_KV LEFT JOIN _cf_LARGE USING (key) WHERE key < x'ff' ORDER BY key
 """
 _ALARM = "SELECT value FROM _cf_METADATA WHERE key = 1"
-_COLUMNS = "SELECT name FROM pragma_table_info(?)"
+_COLUMNS = "SELECT name FROM pragma_table_xinfo(?) WHERE hidden != 1"  # 1: of a virtual table
+# A text need not be UTF-8, which apsw takes for granted. So texts are read as bytes, and bytes as texts.
+_CELL = "CASE typeof({0}) WHEN 'text' THEN CAST({0} AS BLOB) WHEN 'blob' THEN hex({0}) ELSE {0} END"
 _SQL = "SELECT sql FROM sqlite_schema WHERE name = ?"
+
+_YEAR_10000 = 253402300800
+_CYCLE = 146097 * 86400
+"""Seconds of 400 years, after which the calendar is the same."""
 
 
 def portable(copy: Path, record: ObjectRecord) -> Iterator[bytes]:
@@ -50,15 +56,16 @@ def portable(copy: Path, record: ObjectRecord) -> Iterator[bytes]:
             object=object_id,
             **{"class": record.class_name},
             name=record.name,
-            created=_moment(record.created),
-            alarm=None if alarm is None else _moment(alarm / 1000),
+            created=moment(record.created),
+            alarm=None if alarm is None else moment(alarm / 1000),
         )
         large = database.execute(_HAS_LARGE).get
         for key, value in database.execute(_ENTRIES_AND_LARGE if large else _ENTRIES):
             yield _line(object=object_id, key=key.decode(), **described(value))
         for (table,) in database.execute(TABLES):
-            rows = database.execute(f"SELECT * FROM {quoted(table)}")  # noqa: S608
             columns = [column for column, *_ in database.execute(_COLUMNS, (table,))]
+            cells = ", ".join(_CELL.format(quoted(column)) for column in columns)
+            rows = database.execute(f"SELECT {cells} FROM {quoted(table)}")  # noqa: S608
             sql = database.execute(_SQL, (table,)).get
             yield _line(object=object_id, table=table, columns=columns, sql=sql)
             for row in rows:
@@ -103,8 +110,13 @@ def _is_json(value: Any) -> bool:
 
 
 def _cell(value: apsw.SQLiteValue) -> Any:
+    """Return what `_CELL` has read as JSON."""
     if isinstance(value, bytes):
+        with suppress(UnicodeDecodeError):
+            return value.decode()
         return {"base64": base64.b64encode(value).decode()}
+    if isinstance(value, str):
+        return {"base64": base64.b64encode(bytes.fromhex(value)).decode()}
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": str(value)}
     return value
@@ -117,5 +129,8 @@ def _line(**fields: Any) -> bytes:
         return json.dumps(fields).encode() + b"\n"
 
 
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+def moment(seconds: float) -> str:
+    """Return a time as ISO 8601 writes it, also one after the year 9999: an alarm may be set to never."""
+    cycles = max(0, 1 + int((seconds - _YEAR_10000) // _CYCLE))
+    at = datetime.fromtimestamp(seconds - cycles * _CYCLE, UTC).isoformat().replace("+00:00", "Z")
+    return f"+{int(at[:4]) + cycles * 400:06}{at[4:]}" if cycles else at

@@ -37,6 +37,10 @@ class Room(DurableObject):
             n = (await storage.get("n") or 0) + 1
             await storage.put("n", n)
             return Response(str(n))
+        elif do == "odd":
+            storage.sql.exec("CREATE TABLE odd(a, twice AS (a * 2))")
+            storage.sql.exec("INSERT INTO odd VALUES (1), (x'61'), ('é'), (CAST(x'ff' AS TEXT))")
+            await storage.setAlarm(8_640_000_000_000_000)
         elif do == "grow":
             await storage.put("large", "x" * 300_000)
         elif do == "forget":
@@ -168,6 +172,17 @@ def test_an_object_is_exported_as_it_is(filled, roost, tmp_path):
         in roost("objects", "export", "--name", "ada", "-o", "rooms.jsonl").failed()
     )
     assert not list((tmp_path / ".roost").glob("export-*"))
+
+
+def test_what_python_cannot_hold_is_shown_and_exported(folder, start, roost):
+    assert start("serve").ready().get("/?name=cyd&do=odd")[0] == 200
+    lines = [*map(json.loads, roost("objects", "export", "--name", "cyd").worked().splitlines())]
+    assert lines[0]["alarm"] == "+275760-09-13T00:00:00Z"
+    assert lines[1]["columns"] == ["a", "twice"]
+    rows = [line["row"] for line in lines[2:]]
+    assert rows == [[1, 2], [{"base64": "YQ=="}, 0], ["é", 0], [{"base64": "/w=="}, 0]]
+    shown = json.loads(roost("objects", "show", "--name", "cyd", "--json").worked())
+    assert shown["alarm"] == lines[0]["alarm"]
 
 
 @pytest.mark.parametrize("sweeper", ["export", "instance"])
