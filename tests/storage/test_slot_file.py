@@ -1,5 +1,6 @@
 """Slot files: whole transactions, one owner, durable when `sync()` says so."""
 
+import errno
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -199,6 +200,23 @@ def test_room_that_was_freed_is_used_again(open_file, tmp_path):
 def test_a_file_has_one_owner_at_a_time(open_file):
     file = open_file()
     with pytest.raises(StorageError, match=f"in use by process {os.getpid()}"):
+        open_file()
+    file.close()
+    open_file()
+
+
+def test_a_full_disk_leaves_no_lock_that_nobody_holds(open_file, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    file = open_file()
+    file.commit([change(A, [(b"k", b"1")])])
+    file.close()
+    with monkeypatch.context() as patched:
+        patched.setattr("os.pwrite", full)
+        file = open_file()
+    assert file.read(A.raw, b"k") == b"1"
+    with pytest.raises(StorageError, match="in use by process unknown"):
         open_file()
     file.close()
     open_file()
