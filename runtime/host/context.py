@@ -58,6 +58,12 @@ class _Section:
 _section: ContextVar[_Section | None] = ContextVar("_section", default=None)
 
 
+def section_depth() -> int:
+    """Return how deep in critical sections of its object the running code is; see `storage.Depth`."""
+    section = _section.get()
+    return section.depth if section is not None and section.open else 0
+
+
 class DurableObjectContext(SocketContext):
     """The `ctx` of an object."""
 

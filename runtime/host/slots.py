@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from runtime.host.context import section_depth
 from runtime.ids import slot_of
 from runtime.storage import Journal, ObjectFiles, ObjectStorage, SlotFile
 from runtime.storage.layout import clear_journals, journal_path, slot_path
@@ -106,6 +107,7 @@ class Slots:
             files=self.files if sqlite else None,
             slot=slot,
             alone=activation.alone,
+            depth=section_depth,
             can_alarm=activation.can_alarm,
             on_alarm=activation.alarm_set,
         )

@@ -15,7 +15,7 @@ from runtime.storage.write_set import ABSENT
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from runtime.storage.store import Store
+    from runtime.storage.object_storage import ObjectStorage
 
 __all__ = ["SyncKV"]
 
@@ -25,23 +25,26 @@ class SyncKV:
 
     __slots__ = ("_listing", "_store", "_value_bytes")
 
-    def __init__(self, store: Store, value_bytes: int) -> None:
+    def __init__(self, store: ObjectStorage, value_bytes: int) -> None:
         self._store = store
         self._value_bytes = value_bytes
         self._listing = 0
 
     def get(self, key: Any, /) -> Any:
         """Return the value of a key, or None."""
+        self._store.refuse_outside()
         value = self._store.read(key_text(key))
         return None if value is ABSENT else value
 
     def put(self, key: Any, value: Any, /) -> None:
         """Write a value. Raises as `ctx.storage.put` does."""
+        self._store.refuse_outside()
         name = key_text(key)
         self._store.write(name, hold(name, value, self._value_bytes))
 
     def delete(self, key: Any, /) -> bool:
         """Delete a key and return whether it was there."""
+        self._store.refuse_outside()
         return self._store.remove((key_text(key),)) > 0
 
     def list(self, options: Any = None, /, **more: Any) -> Iterator[tuple[str, Any]]:
@@ -49,6 +52,7 @@ class SyncKV:
 
         One listing at a time: a new one ends the one before, whose next step raises RuntimeError.
         """
+        self._store.refuse_outside()
         wanted = key_range(read_options("list", options, more))
         self._listing += 1
         return self._list(self._listing, self._store.pages(wanted))

@@ -9,6 +9,7 @@ end in one step. Semantics are Cloudflare's, https://developers.cloudflare.com/d
 from __future__ import annotations
 
 import time
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from runtime.storage.alarm import Alarm, alarm_time, past_time
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from runtime.storage.object_file import ObjectFile
     from runtime.storage.object_files import ObjectFiles
     from runtime.storage.slot_file import SlotFile
-    from runtime.storage.transaction import Alone, Transaction
+    from runtime.storage.transaction import Alone, Depth, Transaction
 
     T = TypeVar("T")
 
@@ -68,7 +69,11 @@ class ObjectStorage(Store):
         "_ringing",
         "_sql",
         "_undo",
+        "depth",
     )
+
+    depth: Depth
+    """How deep in critical sections the running code is."""
 
     def __init__(
         self,
@@ -82,6 +87,7 @@ class ObjectStorage(Store):
         files: ObjectFiles | None = None,
         slot: int = 0,
         alone: Alone = nowhere,
+        depth: Depth = lambda: 0,
         can_alarm: Callable[[], bool] = lambda: True,
         on_alarm: Callable[[Alarm | None], None] | None = None,
         on_unconfirmed: Callable[[], None] | None = None,
@@ -102,6 +108,7 @@ class ObjectStorage(Store):
         )
         self._undo = self._writes.undo  # stays the same list
         self._alone = alone
+        self.depth = depth
         self._can_alarm = can_alarm
         self._clock = clock
         self._kv: SyncKV | None = None
@@ -116,6 +123,8 @@ class ObjectStorage(Store):
         Mutable values are copies of what was put. Raises StorageError when the file cannot be read
         or the value's class is gone.
         """
+        if self.transactions and self.outside:
+            return self._later(self.get, key, options, **more)
         if options is not None or more:
             read_options("get", options, more)
         if type(key) is not str:
@@ -158,14 +167,22 @@ class ObjectStorage(Store):
             return DONE
         entries, read = entries_to_put(key, value, options, more)
         checked = [(name, hold(name, its, limit)) for name, its in entries]
+        confirmed = not read.get("allow_unconfirmed")
+        if self.transactions and self.outside:
+            return self._later(self._put, checked, confirmed=confirmed)
+        self._put(checked, confirmed=confirmed)
+        return DONE
+
+    def _put(self, checked: list[tuple[str, Any]], *, confirmed: bool) -> None:
         if checked:
-            self.begin_write(confirmed=not read.get("allow_unconfirmed"))
+            self.begin_write(confirmed=confirmed)
         for name, held in checked:
             self._writes.put(name, held)
-        return DONE
 
     def delete(self, key: Any, options: Any = None, /, **more: Any) -> Awaitable[Any]:
         """Delete a key and return whether it was there; of several, return how many were."""
+        if self.transactions and self.outside:
+            return self._later(self.delete, key, options, **more)
         read = read_options("delete", options, more) if options is not None or more else {}
         confirmed = not read.get("allow_unconfirmed")
         keys = keys_of(key)
@@ -180,6 +197,8 @@ class ObjectStorage(Store):
         `limit`. Raises TypeError for a limit below 1, and for `start` with `startAfter`. All of it
         is in memory at once; `entries()` is for listings that are larger than that.
         """
+        if self.transactions and self.outside:
+            return self._later(self.list, options, **more)
         wanted = key_range(read_options("list", options, more))
         return ready({key: reveal(key, held) for key, held in self.rows(wanted)})
 
@@ -189,7 +208,9 @@ class ObjectStorage(Store):
         About 1,000 entries are read at a time, without a wait. The object may write meanwhile: a
         key that is yet to come is yielded as it is then; a new one among those read may be left out.
         """
-        for entry in self.pages(key_range(read_options("list", options, more))):
+        wanted = key_range(read_options("list", options, more))
+        await self._inside()
+        for entry in self.pages(wanted):
             yield entry
 
     def delete_all(self, options: Any = None, /, **more: Any) -> Awaitable[None]:
@@ -197,6 +218,8 @@ class ObjectStorage(Store):
 
         Raises RuntimeError within a transaction.
         """
+        if self.transactions and self.outside:
+            return self._later(self.delete_all, options, **more)
         read = read_options("delete_all", options, more)
         self.wipe(confirmed=not read.get("allow_unconfirmed"))
         return DONE
@@ -227,6 +250,34 @@ class ObjectStorage(Store):
         return run_transaction_sync(self, closure)
 
     @property
+    def outside(self) -> bool:
+        """Whether the running code is not part of the transaction that is open."""
+        return self.depth() < self.innermost
+
+    def refuse_outside(self) -> None:
+        """Raise RuntimeError to code outside of an open transaction, which cannot wait for its end."""
+        if self.transactions and self.outside:
+            raise RuntimeError(
+                "a transaction() of this object is open, and this Task is not part of it: use what can "
+                "be awaited, which waits for the transaction's end, instead of sql, kv and "
+                "transactionSync()"
+            )
+
+    def _later(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Awaitable[Any]:
+        """Call a method when the transaction that is open has ended, also if nobody awaits it."""
+
+        async def call() -> Any:
+            result = method(*args, **kwargs)
+            return await result if isawaitable(result) else result
+
+        return self._alone(call)
+
+    async def _inside(self) -> None:
+        """Wait until no transaction is open that the running code is not part of."""
+        while self.transactions and self.outside:
+            await self._later(lambda: None)
+
+    @property
     def sql(self) -> Sql:
         """The object's SQLite database, for classes of `new_sqlite_classes`."""
         if self._sql is None:
@@ -249,6 +300,8 @@ class ObjectStorage(Store):
 
         Also None while `alarm()` runs, unless it has set the alarm anew.
         """
+        if self.transactions and self.outside:
+            return self._later(self.get_alarm, options, **more)
         if options is not None or more:
             read_options("get_alarm", options, more)
         found = self.alarm()
@@ -260,6 +313,8 @@ class ObjectStorage(Store):
         An object has one alarm: this takes the place of another. A time that has passed means now.
         Raises TypeError when the class has no `alarm()`.
         """
+        if self.transactions and self.outside:
+            return self._later(self.set_alarm, when, options, **more)
         read = read_options("set_alarm", options, more)
         time = alarm_time(when)
         if not self._can_alarm():
@@ -274,6 +329,8 @@ class ObjectStorage(Store):
 
     def delete_alarm(self, options: Any = None, /, **more: Any) -> Awaitable[None]:
         """Cancel the alarm, if there is one. The call of `alarm()` under way goes on."""
+        if self.transactions and self.outside:
+            return self._later(self.delete_alarm, options, **more)
         read = read_options("delete_alarm", options, more)
         if self.alarm() is not None:
             self.put_alarm(None, confirmed=not read.get("allow_unconfirmed"))
@@ -288,6 +345,7 @@ class ObjectStorage(Store):
         own, if it has none: its history begins there. Raises RuntimeError within a transaction, and
         for a class without SQL.
         """
+        await self._inside()
         self._recorded()
         await self.sync()
         return self._recorded().now(self._id.raw)
@@ -298,6 +356,7 @@ class ObjectStorage(Store):
         To the last commit up to then; of those that a killed host has made it is only known that they
         were made before its end. Raises ValueError for a time before its history, or to come.
         """
+        await self._inside()
         file = self._recorded()
         return file.bookmark_at(self._id.raw, past_time(when))
 
@@ -309,6 +368,7 @@ class ObjectStorage(Store):
         text it comes after those given before this call, and before those given in the next session.
         Raises ValueError for a bookmark that is not in the object's history.
         """
+        await self._inside()
         file = self._recorded()
         self.begin_write()
         undo = file.order(self._id.raw, bookmark)
@@ -339,6 +399,9 @@ class ObjectStorage(Store):
 
     def rang(self, due: Alarm, then: Alarm | None) -> None:
         """Take note that `alarm()` has ended: unless it was set anew, the alarm is now `then`."""
+        if self.transactions and self.outside:
+            self._later(self.rang, due, then)
+            return
         self._ringing = None
         if self.alarm() == due:
             self.put_alarm(then)

@@ -84,6 +84,7 @@ class Sql:
         if not statements:
             raise SqlError("SQL code did not contain a statement.", code="SQLITE_ERROR")
         storage = self._storage
+        storage.refuse_outside()
         file = storage.database()
         for statement in statements[:-1]:
             self._run(file, statement.sql, statement.reads, ()).to_array()

@@ -107,6 +107,7 @@ class Store:
         "cause",
         "file",
         "has_failed",
+        "innermost",
         "transactions",
     )
 
@@ -118,6 +119,8 @@ class Store:
     """Whether the object was reset: what it had not committed is void, and this has no use."""
     transactions: int
     """How many asynchronous transactions are open, one within the other."""
+    innermost: int
+    """How deep in critical sections the innermost of them is; see `Depth`."""
 
     def __init__(
         self,
@@ -139,7 +142,7 @@ class Store:
         """
         self.file = file
         self.cause = None
-        self.transactions = 0
+        self.transactions = self.innermost = 0
         self._slot = slot
         self._files = files
         self._homed: bool | None = None if files is not None else False

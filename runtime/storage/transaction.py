@@ -4,6 +4,10 @@ A transaction is a savepoint of the write set and of the object's SQL. A synchro
 before anything else happens. An asynchronous one runs alone (`alone` keeps the object's input gate
 closed) and begins when everything written before was taken for commit; until it ends, nothing is
 told to the engine, so that no commit has a part of it and nothing it says waits for itself.
+
+The input gate holds events, not the Tasks that the object's code has made, nor `waitUntil()`. So what
+runs outside of an open transaction waits for its end with each use of storage: what it wrote would be
+undone with the transaction, and yet be acknowledged.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ if TYPE_CHECKING:
 
     from runtime.storage.object_storage import ObjectStorage
 
-__all__ = ["Alone", "Transaction", "nowhere", "run_transaction", "run_transaction_sync"]
+__all__ = ["Alone", "Depth", "Transaction", "nowhere", "run_transaction", "run_transaction_sync"]
 
 T = TypeVar("T")
 
@@ -29,6 +33,13 @@ class Alone(Protocol):
 
     def __call__(self, body: Callable[[], Awaitable[T]], /) -> Awaitable[T]:
         """Run it, after the current turn; what it raises is the caller's."""
+
+
+class Depth(Protocol):
+    """Tells how deep in critical sections the running code is: what `alone` runs is one deeper."""
+
+    def __call__(self) -> int:
+        """Return 0 for code in none that is open."""
 
 
 _METHODS: Final = frozenset(
@@ -111,6 +122,7 @@ def run_transaction(
         transaction = Transaction(storage)
         storage.savepoint()
         storage.transactions += 1
+        around, storage.innermost = storage.innermost, storage.depth()
         keep = False
         try:
             result = closure(transaction)
@@ -120,6 +132,7 @@ def run_transaction(
         finally:
             transaction.end(keep=keep)
             storage.transactions -= 1
+            storage.innermost = around
             if not storage.transactions and not storage.has_failed:
                 storage.announce()
         return result
@@ -129,6 +142,7 @@ def run_transaction(
 
 def run_transaction_sync(storage: ObjectStorage, closure: Callable[[], T]) -> T:
     """Run a closure between a savepoint and its end."""
+    storage.refuse_outside()
     storage.savepoint()
     keep = False
     try:

@@ -53,6 +53,58 @@ class Ledger(DurableObject):
 
         return await self.ctx.storage.transaction(body)
 
+    async def beside(self, *, fail):
+        """Use storage in a Task that is no part of the transaction which is open meanwhile."""
+        storage = self.ctx.storage
+        opened, used = asyncio.Event(), asyncio.Event()
+
+        async def body(txn):
+            await txn.put("total", 100)
+            await asyncio.gather(txn.put("one", 1), self.add(1))  # these are part of it
+            opened.set()
+            await used.wait()
+            if fail:
+                raise ValueError("not enough")
+
+        async def other():
+            await opened.wait()
+            refused = []
+            for use in (
+                lambda: storage.kv.get("total"),
+                lambda: storage.kv.put("total", 0),
+                lambda: storage.kv.delete("total"),
+                storage.kv.list,
+                lambda: storage.sql.exec("SELECT 1"),
+                lambda: storage.transactionSync(lambda: None),
+            ):
+                try:
+                    use()
+                except RuntimeError as error:
+                    refused.append(str(error))
+            value = [5]
+            waiting = [
+                storage.get("total"),
+                storage.put("total", value),
+                storage.list(),
+                storage.delete("total"),
+                storage.setAlarm(1 << 50),
+                storage.getAlarm(),
+                storage.deleteAlarm(),
+                anext(storage.entries(), None),
+                storage.getCurrentBookmark(),
+                storage.deleteAll(),
+            ]
+            value.append(6)
+            storage.put("last", 1)  # not awaited
+            used.set()
+            results = [await each for each in waiting]
+            return refused, results, await storage.list()
+
+        task = asyncio.create_task(other())
+        with suppress(ValueError):
+            await storage.transaction(body)
+        return await task
+
     def broken(self):
         self.ctx.storage.sql.exec("INSERT INTO entries VALUES (1)")
         self.ctx.storage.sql.exec("SELECT * FROM nowhere")
@@ -173,6 +225,20 @@ async def test_a_transaction_may_call_another_object_before_it_is_committed(star
     async with start() as rt:
         assert await rt.env.LEDGERS.getByName("a").transfer_over("b") == 5
         assert await rt.env.LEDGERS.getByName("a").total() == 1
+
+
+@pytest.mark.parametrize("fail", [False, True])
+async def test_what_is_not_part_of_a_transaction_waits_for_its_end(start, fail):
+    async with start() as rt:
+        ledger = rt.env.LEDGERS.getByName("a")
+        refused, results, left = await ledger.beside(fail=fail)
+        assert len(refused) == 6
+        assert all("this Task is not part of it" in text for text in refused)
+        before = {} if fail else {"one": 1}
+        assert results[:3] == [None if fail else 101, None, {**before, "total": [5]}]
+        assert results[3:7] == [True, None, 1 << 50, None]
+        assert left == {"last": 1}
+        assert await ledger.total() is None
 
 
 async def test_a_hundred_transactions_may_be_called_at_once(start):

@@ -13,9 +13,15 @@ class BoomError(Exception):
 
 
 @pytest.fixture
-def alone():
+def inside():
+    """Whether the running code is within a section."""
+    return ContextVar("inside", default=False)
+
+
+@pytest.fixture
+def alone(inside):
     """Run one section after the other, but the inner ones at once, as the host does."""
-    lock, inside = asyncio.Lock(), ContextVar("inside", default=False)
+    lock = asyncio.Lock()
 
     async def in_turn(body):
         async with lock:
@@ -26,12 +32,16 @@ def alone():
 
 
 @pytest.fixture
-def make_room(open_file, open_storage, object_files, alone):
+def make_room(open_file, open_storage, object_files, alone, inside):
     """Make the storage of an object that may use transactions."""
 
     def make(on_write):
         return open_storage(
-            open_file(durability="relaxed"), files=object_files, alone=alone, on_write=on_write
+            open_file(durability="relaxed"),
+            files=object_files,
+            alone=alone,
+            depth=lambda: int(inside.get()),
+            on_write=on_write,
         )
 
     return make
@@ -235,6 +245,29 @@ async def test_a_closure_need_not_be_asynchronous(room):
     with pytest.raises(ZeroDivisionError):
         await room.transaction(lambda txn: txn.put("a", 2) and 1 / 0)
     assert await room.transaction(lambda txn: txn.get("a")) == 1
+
+
+async def test_an_alarm_that_ends_beside_a_transaction_is_not_undone_with_it(room, commit):
+    await room.setAlarm(1)
+    commit(room)
+    due = room.alarm()
+    assert room.ring(due)
+
+    opened, told = asyncio.Event(), asyncio.Event()
+
+    async def closure(txn):
+        opened.set()
+        await told.wait()
+        raise BoomError
+
+    transaction = asyncio.ensure_future(room.transaction(closure))
+    await opened.wait()
+    room.rang(due, None)  # as the engine tells it, which is in no section
+    told.set()
+    with pytest.raises(BoomError):
+        await transaction
+    assert await room.transaction(lambda txn: txn.getAlarm()) is None
+    assert room.ring(due) is False
 
 
 async def test_delete_all_is_refused_within_a_transaction(room):
