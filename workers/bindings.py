@@ -451,8 +451,13 @@ class DurableObjectContext(Protocol):
     def getHibernatableWebSocketEventTimeout(self) -> int | None:
         """See `get_hibernatable_web_socket_event_timeout`."""
 
-    def abort(self, reason: str | None = None, /) -> Any:
-        """Throw the instance away: unwritten storage is dropped, running calls fail."""
+    def abort(
+        self, reason: str | None = None, options: Mapping[str, Any] | None = None, /, **more: Any
+    ) -> Any:
+        """Throw the instance away: unwritten storage is dropped, running calls fail.
+
+        With `retryAlarm=False` an `alarm()` that runs is not called again.
+        """
 
 
 KVType: TypeAlias = Literal["text", "json", "arrayBuffer", "stream"]

@@ -76,6 +76,8 @@ class Alarms:
         self._busy: set[bytes] = set()
         self._missed: set[bytes] = set()
         """Of those whose alarm() runs, the ones whose next alarm was due meanwhile."""
+        self._given_up: set[bytes] = set()
+        """Of those whose alarm() runs, the ones that want it not called again."""
         self._number = 0
         self._timer: asyncio.TimerHandle | None = None
         self._armed = 0
@@ -110,6 +112,11 @@ class Alarms:
     def drop(self, slot: int) -> None:
         """Ring no more of a slot's alarms."""
         self._heaps.pop(slot, None)
+
+    def give_up(self, object_id: bytes) -> None:
+        """Call an object's alarm() that runs now not again, however it ends."""
+        if object_id in self._busy:
+            self._given_up.add(object_id)
 
     def rings(self, slot: int) -> bool:
         """Whether an alarm of a slot is ringing."""
@@ -198,7 +205,8 @@ class Alarms:
         then = None
         if error is not None:
             counts = bool(getattr(error, "remote", False))
-            then = retry(ringing.alarm, self._now(), self._chance, counts=counts)
+            if ringing.object_id not in self._given_up:
+                then = retry(ringing.alarm, self._now(), self._chance, counts=counts)
             _log.error(
                 "alarm() of %s %s failed, %s: %s",
                 ringing.class_name,
@@ -206,6 +214,7 @@ class Alarms:
                 "for the last time" if then is None else "and will be called again",
                 error,
             )
+        self._given_up.discard(ringing.object_id)
         self._activation(ringing).storage.rang(ringing.alarm, then)
 
     # --- time ------------------------------------------------------------------------------------

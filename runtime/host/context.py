@@ -17,7 +17,7 @@ from runtime.storage import ObjectStorage
 from workers.errors import ObjectReset
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from runtime.host.activation import Activation
     from runtime.host.host import Host
@@ -42,6 +42,9 @@ LATE = (
 
 class DurableObjectAbort(BaseException):
     """Ends the code that called `ctx.abort()`; `except Exception` does not stop it."""
+
+
+_RETRY_ALARM = frozenset({"retryAlarm", "retry_alarm"})
 
 
 class _Section:
@@ -180,11 +183,19 @@ class DurableObjectContext(SocketContext):
         # After those that waited at the gate, whose turn comes first.
         activation.host.loop.call_soon(activation.take_mail)
 
-    def abort(self, reason: str | None = None) -> None:
+    def abort(
+        self, reason: str | None = None, options: Mapping[str, Any] | None = None, **more: Any
+    ) -> None:
         """Throw the object's instance away at once, with what it has not yet committed.
 
-        Every call under way fails with the reason; the next call meets a new instance.
+        Every call under way fails with the reason; the next call meets a new instance. An `alarm()` under
+        way is called again, unless the option `retryAlarm` is false.
         """
+        given = {**(options or {}), **more}
+        if unknown := given.keys() - _RETRY_ALARM:
+            raise TypeError(f"abort() has no option {min(unknown)!r}; it has retryAlarm")
+        if not all(given.values()):
+            self._activation.host.alarms.give_up(self._activation.id.raw)
         text = (
             str(reason)
             if reason is not None

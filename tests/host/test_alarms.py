@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.stepping import soon
+from tests.stepping import soon, until
 from workers import DurableObject
 
 
@@ -41,3 +41,36 @@ async def test_an_alarm_that_is_due_while_alarm_runs_rings_when_it_ends(house, s
     bell.let_go.set()
     await soon(bell.rang_again.wait())
     h.activation(later).instance.let_go.set()
+
+
+class Quitter(DurableObject):
+    """Aborts in its alarm(), and says when it does."""
+
+    async def set(self, options):
+        await self.ctx.storage.put("options", options)
+        await self.ctx.storage.setAlarm(1)
+
+    async def alarm(self):
+        self.ctx.abort("enough", await self.ctx.storage.get("options"))
+
+    def wrong(self):
+        self.ctx.abort("enough", retryAlarms=False)
+
+
+@pytest.mark.parametrize("options", [None, {"retryAlarm": True}, {"retryAlarm": False}])
+async def test_an_alarm_that_aborts_is_called_again_unless_it_says_no(house, options):
+    h = await house(QUITTERS=Quitter)
+    stub = h.env.QUITTERS.getByName("a")
+    await stub.set(options)
+
+    def alarm():
+        return h.file(stub).alarm(stub.id.raw)
+
+    await until(lambda: alarm() is None or alarm().due != alarm().scheduled)
+    assert (alarm() is None) is (options == {"retryAlarm": False})
+
+
+async def test_abort_has_no_other_options(house):
+    h = await house(QUITTERS=Quitter)
+    with pytest.raises(TypeError, match="no option 'retryAlarms'; it has retryAlarm"):
+        await h.env.QUITTERS.getByName("a").wrong()
