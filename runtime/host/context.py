@@ -132,9 +132,10 @@ class DurableObjectContext(SocketContext):
         )
         around.last = task
         self._sections[task] = None
-        task.add_done_callback(partial(self._section_ended, resets))
         outcome = asyncio.shield(task)
         outcome.add_done_callback(_seen)  # used as a decorator, nobody awaits it
+        # After the shield's own: who awaits the outcome goes on before all that waited for the gate.
+        task.add_done_callback(partial(self._section_ended, resets))
         return outcome
 
     async def _run_section(

@@ -47,6 +47,11 @@ class Careful(DurableObject):
         self.log.append("asked")
         return [await outcome for outcome in outcomes]
 
+    async def go_on_after(self, how, name):
+        run = self.ctx.blockConcurrencyWhile if how == "section" else self.ctx.storage.transaction
+        await run(lambda *_: self.section(name))
+        self.log.append("asker goes on")
+
     async def block_unawaited(self, name):
         self.ctx.blockConcurrencyWhile(lambda: self.section(name))
         await self.ctx.storage.get("k")
@@ -163,6 +168,20 @@ async def test_no_event_that_waits_goes_on_within_it_and_it_goes_first_after_it(
     instance.open("s")
     await soon(asyncio.gather(waiting, blocking, late))
     assert instance.log == ["w waits", "asked", "s begins", "s ends", "w goes on", "late"]
+
+
+@pytest.mark.parametrize("how", ["section", "transaction"])
+async def test_who_awaits_it_goes_on_before_all_that_waited_for_its_end(stub, instance, how):
+    waiting = stub.wait("w")
+    await settle()
+    asking = stub.go_on_after(how, "s")
+    late = stub.say("late")
+    await settle()
+    instance.open("w")
+    await settle()
+    instance.open("s")
+    await soon(asyncio.gather(waiting, asking, late))
+    assert instance.log[2:] == ["s ends", "asker goes on", "w goes on", "late"]
 
 
 async def test_it_begins_after_the_current_turn(stub, instance):
@@ -295,8 +314,7 @@ async def test_events_behind_one_that_resets_the_object_after_it_are_told(stub, 
     first, *failures = await soon(asyncio.gather(*calls, return_exceptions=True))
     assert first[-1] == 1
     assert [str(failure) for failure in failures] == ["over"] * 3
-    with pytest.raises(ObjectReset):
-        await soon(blocking)
+    assert await soon(blocking) == ["s"]  # it went on before them
     assert await soon(stub.say("new")) == ["new"]
 
 
