@@ -393,6 +393,11 @@ class Store:
         self.failed(lost)
         return lost
 
+    @property
+    def savepoints(self) -> int:
+        """How many savepoints are open."""
+        return len(self._writes.undo)
+
     def savepoint(self) -> None:
         """Open a savepoint, within the one that is open."""
         self.check()

@@ -66,15 +66,30 @@ def nowhere(_body: Callable[[], Awaitable[T]]) -> Awaitable[T]:
 class Transaction:
     """The `txn` of `transaction(closure)`: the object's storage, until the closure ends."""
 
-    __slots__ = ("_state", "_storage")
+    __slots__ = ("_level", "_state", "_storage")
 
     def __init__(self, storage: ObjectStorage) -> None:
+        """Begin it: open a savepoint."""
+        storage.savepoint()
         self._storage = storage
+        self._level = storage.savepoints
         self._state = "open"
 
+    @property
+    def has_nested(self) -> bool:
+        """Whether one within it runs, so that the newest savepoint is not its own."""
+        return self._state == "open" and self._storage.savepoints > self._level
+
     def rollback(self) -> None:
-        """Undo what was written since the transaction began; only the closure's end may follow."""
+        """Undo what was written since the transaction began; only the closure's end may follow.
+
+        Raises RuntimeError while a transaction within it runs.
+        """
         self._check("rollback")
+        if self.has_nested:
+            raise RuntimeError(
+                "Cannot roll back an outer transaction while a nested transaction is still running."
+            )
         self._state = "rolled back"
         self._storage.end_savepoint(keep=False)
 
@@ -120,14 +135,17 @@ def run_transaction(
             await storage.taken()
         storage.check()
         transaction = Transaction(storage)
-        storage.savepoint()
         storage.transactions += 1
         around, storage.innermost = storage.innermost, storage.depth()
         keep = False
         try:
-            result = closure(transaction)
-            if isawaitable(result):
-                result = await result
+            try:
+                result = closure(transaction)
+                if isawaitable(result):
+                    result = await result
+            finally:
+                while transaction.has_nested:  # and nobody awaits it
+                    await alone(_nothing)
             keep = True
         finally:
             transaction.end(keep=keep)
@@ -138,6 +156,10 @@ def run_transaction(
         return result
 
     return alone(body)
+
+
+async def _nothing() -> None:
+    """Stand for what runs when all before it has ended."""
 
 
 def run_transaction_sync(storage: ObjectStorage, closure: Callable[[], T]) -> T:

@@ -138,6 +138,53 @@ async def test_transactions_nest_and_each_is_undone_alone(room):
     assert table(storage) == [1, 3]
 
 
+@pytest.mark.parametrize("fails", ["inner", "outer"])
+async def test_one_that_nobody_awaits_ends_before_the_one_around_it(room, fails):
+    storage, begun, nested = room, asyncio.Event(), []
+
+    async def inner(txn):
+        await txn.put("inner", 1)
+        begun.set()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        if fails == "inner":
+            raise BoomError
+
+    async def outer(txn):
+        await txn.put("outer", 1)
+        nested.append(storage.transaction(inner))
+        await begun.wait()
+        if fails == "outer":
+            raise BoomError
+
+    results = [(await asyncio.gather(storage.transaction(outer), return_exceptions=True))[0]]
+    kept = await storage.list()
+    results += await asyncio.gather(*nested, return_exceptions=True)
+    assert kept == await storage.list() == ({} if fails == "outer" else {"outer": 1})
+    assert [type(result) for result in results] == (
+        [BoomError, type(None)] if fails == "outer" else [type(None), BoomError]
+    )
+
+
+async def test_an_outer_one_is_not_rolled_back_from_within_another(room):
+    storage = room
+
+    async def outer(txn):
+        async def inner(_):
+            txn.rollback()
+
+        await txn.put("outer", 1)
+        with pytest.raises(RuntimeError, match="while a nested transaction is still running"):
+            await storage.transaction(inner)
+        with pytest.raises(RuntimeError, match="while a nested transaction is still running"):
+            storage.transactionSync(txn.rollback)
+        assert await txn.list() == {"outer": 1}
+        txn.rollback()
+
+    await storage.transaction(outer)
+    assert await storage.list() == {}
+
+
 def test_a_synchronous_transaction_is_undone_to_its_beginning_and_nests(sqlite):
     sqlite.kv.put("a", 1)
     sqlite.sql.exec("CREATE TABLE t(x)")
