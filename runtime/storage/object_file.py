@@ -545,10 +545,10 @@ class ObjectFile(WalFile):
 
     # --- SQL -------------------------------------------------------------------------------------
 
-    def run(self, sql: str, bindings: Sequence[Any]) -> Rows:
+    def run(self, sql: str, bindings: Sequence[Any], *, reads: bool = False) -> Rows:
         """Run one statement of the script. Raises apsw.Error as it comes."""
         self._sound()
-        return self._guard.run(self._connection, sql, bindings)
+        return self._guard.run(self._connection, sql, bindings, reads=reads)
 
     @property
     def written(self) -> int:

@@ -97,7 +97,7 @@ class Sql:
             storage.begin_sql(file)
         written = file.written
         try:
-            rows = file.run(sql, bindings)
+            rows = file.run(sql, bindings, reads=reads)
             cursor = Cursor(storage, file, rows)
             if not rows.reads:
                 cursor.fetch(written)

@@ -145,10 +145,11 @@ def _word(sql: str) -> str:
 class Guard:
     """See the module's text. One for each object file."""
 
-    __slots__ = ("_columns", "_reads", "_reason", "_running", "_sql", "_value_bytes")
+    __slots__ = ("_columns", "_most_bytes", "_reads", "_reason", "_running", "_sql", "_value_bytes")
 
     def __init__(self, value_bytes: int) -> None:
-        self._value_bytes = value_bytes
+        self._value_bytes = value_bytes + (1 << 16)
+        self._most_bytes = 0  # SQLite's own limit
         self._running = False
         self._reason: str | None = None
         self._sql = ""
@@ -161,19 +162,26 @@ class Guard:
         connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
         connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
         connection.limit(apsw.SQLITE_LIMIT_ATTACHED, 1)  # our VACUUM takes it
-        connection.limit(apsw.SQLITE_LIMIT_LENGTH, self._value_bytes + (1 << 16))
+        self._most_bytes = connection.limit(apsw.SQLITE_LIMIT_LENGTH)
         connection.authorizer = self._authorize
 
-    def run(self, connection: apsw.Connection, sql: str, bindings: Sequence[Any]) -> Rows:
-        """Run one statement of the script, up to its first row."""
+    def run(
+        self, connection: apsw.Connection, sql: str, bindings: Sequence[Any], *, reads: bool
+    ) -> Rows:
+        """Run one statement of the script, up to its first row. `reads`: it certainly writes nothing."""
         cursor = connection.cursor()
         cursor.exec_trace = self._begun
         self._running, self._reason, self._sql = True, None, sql
+        if not reads:
+            # Not of what is there already: that may be larger, from when more was allowed.
+            connection.limit(apsw.SQLITE_LIMIT_LENGTH, self._value_bytes)
         try:
             # The flag also keeps statements of ours, prepared unguarded, apart in apsw's cache.
             cursor.execute(sql, bindings, prepare_flags=apsw.SQLITE_PREPARE_PERSISTENT)
         finally:
             self._running = False
+            if not reads:
+                connection.limit(apsw.SQLITE_LIMIT_LENGTH, self._most_bytes)
         return Rows(cursor, self._columns, self._reads)
 
     def _begun(self, cursor: apsw.Cursor, _sql: str, _bindings: object) -> bool:

@@ -5,7 +5,7 @@ import pytest
 from runtime.config import Limits
 from runtime.ids import NamespaceKey
 from runtime.storage import ObjectFiles
-from workers.errors import ObjectReset, StorageError
+from workers.errors import ObjectReset, SqlError, StorageError
 
 RAW = NamespaceKey("w-Room").from_name("a").raw
 
@@ -150,6 +150,32 @@ async def test_delete_all_leaves_neither_tables_nor_a_file(sqlite, commit, tmp_p
     commit(sqlite)
     assert await again().list() == {"k": 2}
     assert sqlite.file.counts() == {"Room": 1}
+
+
+async def test_what_was_stored_under_a_larger_limit_can_be_read(
+    open_file, open_storage, commit, tmp_path
+):
+    file = open_file(durability="relaxed")
+
+    def storages(limit):
+        files = ObjectFiles(tmp_path / "objects", "relaxed", Limits(value_bytes=limit))
+        return files, *(open_storage(file, n, files=files, value_bytes=limit) for n in "ab")
+
+    files, own, moving = storages(1 << 20)
+    own.sql.exec("CREATE TABLE t(x); INSERT INTO t VALUES (zeroblob(300000))")
+    for storage in (own, moving):
+        await storage.put({"large": b"x" * 300_000, "small": 1})
+    commit(own, moving)
+    files.close()
+    files, own, moving = storages(1000)
+    moving.sql.exec("CREATE TABLE t(x)")
+    for storage in (own, moving):
+        assert await storage.list() == {"large": b"x" * 300_000, "small": 1}
+        with pytest.raises(SqlError, match="SQLITE_TOOBIG"):
+            storage.sql.exec("INSERT INTO t VALUES (zeroblob(100000))")
+    assert len(own.sql.exec("SELECT x FROM t").one().x) == 300_000
+    commit(moving)
+    files.close()
 
 
 async def test_delete_all_asks_no_trigger(sqlite, commit, tmp_path):
