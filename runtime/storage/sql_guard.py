@@ -80,6 +80,9 @@ _FUNCTIONS: Final = frozenset(
     }
 )
 
+KEPT_CHARACTERS: Final = 4096
+"""The longest text of which it is kept what its statements are: others would fill the host's memory."""
+
 _ABSENT_CODE: Final = "SQLITE_ERROR"
 _CREATES_TEMPORARY: Final = frozenset(
     (
@@ -120,9 +123,12 @@ class Rows(NamedTuple):
     """Whether the statement writes nothing."""
 
 
-@lru_cache(maxsize=512)
 def statements_of(text: str) -> tuple[Statement, ...]:
     """Split a text into its statements; one of comments and blanks alone has none."""
+    return _split_once(text) if len(text) <= KEPT_CHARACTERS else _split(text)
+
+
+def _split(text: str) -> tuple[Statement, ...]:
     found = []
     start = 0
     for match in _UNTIL_END.finditer(text):
@@ -134,6 +140,9 @@ def statements_of(text: str) -> tuple[Statement, ...]:
     return tuple(
         Statement(sql, _word(sql) in _READS) for sql in found if _BLANK.fullmatch(sql) is None
     )
+
+
+_split_once: Final = lru_cache(maxsize=512)(_split)
 
 
 def _word(sql: str) -> str:

@@ -130,6 +130,14 @@ def test_semicolons_in_a_string_are_not_looked_at_one_by_one(monkeypatch):
     assert len(looked) == 1
 
 
+def test_the_statements_of_long_texts_are_not_kept():
+    for length, are_kept in ((10, True), (10_000, False)):
+        text = f"SELECT '{'x' * length}'"
+        once, again = statements_of(text), statements_of(text)
+        assert once == again
+        assert (once is again) is are_kept
+
+
 def test_a_text_that_is_not_utf_8_is_an_sql_error(sql):
     broken = "SELECT CAST(x'ff' AS TEXT) AS t"
     for read in (next, list, lambda cursor: cursor.one(), lambda cursor: cursor.toArray()):
