@@ -87,8 +87,9 @@ def _pickle(key: str, value: Any) -> bytes:
         try:
             data = pickle.dumps(value, _PROTOCOL)
         except Exception as cause:
-            # A class of `__main__` that came here by value cannot be found by its name.
-            if "__main__" not in str(cause):
+            # A class of `__main__` that came here by value cannot be found by its name, and a memoryview,
+            # which the original takes for bytes, has no pickle: cloudpickle makes it bytes.
+            if not any(name in str(cause) for name in ("__main__", "memoryview")):
                 raise
             data = cloudpickle.dumps(value, _PROTOCOL)
         else:

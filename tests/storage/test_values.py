@@ -101,3 +101,10 @@ def test_a_value_whose_class_is_gone_is_a_storage_error_that_names_the_key():
     data = pickle.dumps(Refuses, 5).replace(b"Refuses", b"Renamed")
     with pytest.raises(StorageError, match=r"'k' cannot be read back.*Renamed"):
         values.unpack("k", data)
+
+
+def test_a_memoryview_is_stored_as_bytes_wherever_it_is():
+    view = memoryview(b"abc")[1:]
+    for value, stored in ((view, b"bc"), ({"a": [view]}, {"a": [b"bc"]})):
+        found = values.reveal("k", values.hold("k", value, LIMIT))
+        assert repr(found) == repr(stored)
