@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from runtime.storage.alarm import Alarm, alarm_time, past_time
 from runtime.storage.arguments import (
@@ -44,6 +44,10 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 __all__ = ["ObjectStorage"]
+
+
+_ENDING_ROUNDS: Final = 4
+"""More commits than it takes from a deleteAll() to the end of the history."""
 
 
 class ObjectStorage(Store):
@@ -345,8 +349,7 @@ class ObjectStorage(Store):
         own, if it has none: its history begins there. Raises RuntimeError within a transaction, and
         for a class without SQL.
         """
-        await self._inside()
-        self._recorded()
+        await self._history()
         await self.sync()
         return self._recorded().now(self._id.raw)
 
@@ -356,8 +359,7 @@ class ObjectStorage(Store):
         To the last commit up to then; of those that a killed host has made it is only known that they
         were made before its end. Raises ValueError for a time before its history, or to come.
         """
-        await self._inside()
-        file = self._recorded()
+        file = await self._history()
         return file.bookmark_at(self._id.raw, past_time(when))
 
     async def on_next_session_restore_bookmark(self, bookmark: str) -> str:
@@ -368,12 +370,20 @@ class ObjectStorage(Store):
         text it comes after those given before this call, and before those given in the next session.
         Raises ValueError for a bookmark that is not in the object's history.
         """
-        await self._inside()
-        file = self._recorded()
+        file = await self._history()
         self.begin_write()
         undo = file.order(self._id.raw, bookmark)
         await self.sync()
         return undo
+
+    async def _history(self) -> ObjectFile:
+        """Do the same as soon as no deleteAll() is about to end that history."""
+        for _ in range(_ENDING_ROUNDS):
+            await self._inside()
+            if self.transactions or not self.ends_history:
+                break
+            await self.sync()
+        return self._recorded()
 
     def _recorded(self) -> ObjectFile:
         """Return the object's own file, which has a history."""
@@ -381,7 +391,7 @@ class ObjectStorage(Store):
             raise RuntimeError(
                 "This Durable Object's storage back-end does not implement point-in-time recovery."
             )
-        if self._undo:
+        if self.transactions or self._undo:
             raise RuntimeError("bookmarks are of what is committed: not within a transaction")
         return self.database()
 

@@ -532,6 +532,13 @@ class Store:
         if self._homed and not self.has_failed:
             self._settle()
 
+    @property
+    def ends_history(self) -> bool:
+        """Whether a deleteAll() is under way, with which what the own file knows of the past ends."""
+        debts = self._owed, self._incurred
+        wiped = self._writes.wiped or self._writes.hollow
+        return wiped or self._freeing or any(debt.shrink for debt in debts)
+
     def _settle(self) -> None:
         """Have paid what a durable change of the own file has made due."""
         due, self._incurred = self._incurred, _NO_DEBT

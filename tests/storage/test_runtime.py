@@ -148,6 +148,24 @@ class Ledger(DurableObject):
         await self.rang.wait()
         return self.infos, await self.ctx.storage.getAlarm()
 
+    async def back_after_clearing(self):
+        """Return what is said of a bookmark from before a deleteAll(); go back to one from after it."""
+        storage = self.ctx.storage
+        before = await storage.getCurrentBookmark()
+        await storage.put("total", 1)
+        await storage.deleteAll()
+        try:
+            await storage.onNextSessionRestoreBookmark(before)
+        except ValueError as error:
+            refused = str(error)
+        after = await storage.getCurrentBookmark()
+        await storage.put("total", 2)
+        await storage.onNextSessionRestoreBookmark(after)
+        return refused
+
+    def abort(self):
+        self.ctx.abort()
+
     async def clear(self):
         await self.ctx.storage.deleteAll()
 
@@ -246,6 +264,16 @@ async def test_a_hundred_transactions_may_be_called_at_once(start):
         ledger = rt.env.LEDGERS.getByName("a")
         await asyncio.gather(*(ledger.transfer(1, fail=False) for _ in range(100)))
         assert await ledger.total() == 100
+
+
+async def test_a_history_ends_with_delete_all_and_begins_anew(start):
+    async with start() as rt:
+        ledger = rt.env.LEDGERS.getByName("a")
+        assert "of a time before all of it was deleted" in await ledger.back_after_clearing()
+        assert await ledger.total() == 2
+        with pytest.raises(ObjectReset):
+            await ledger.abort()
+        assert await ledger.total() is None
 
 
 async def test_a_class_without_sql_or_alarm_is_told_so(start):
