@@ -129,6 +129,7 @@ class Catalog:
                 activation.touched = now
             elif activation.touched + self._idle_s <= now:
                 self.drop(activation)
+                activation.storage.retire()  # its Tasks may go on, and another instance be there
                 self._evicted += 1
                 continue
             idle.append((now + self._idle_s, activation))

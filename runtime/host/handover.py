@@ -205,6 +205,8 @@ class Handover:
         """Close what is here of the slot, and say so."""
         host, slot = self._host, self.leaving
         host.flush()  # what its objects have said has left before another host has them
+        for activation in host.catalog.aside.values():
+            activation.storage.retire()
         host.catalog.forget_aside()
         self._end()
         self._slots.release(slot)

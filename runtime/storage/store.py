@@ -56,6 +56,8 @@ PAGE_ROWS: Final = 1000
 PAGE_BYTES: Final = 4 << 20
 """How much of a long listing is read at a time."""
 
+_LEFT: Final = "left memory when it had nothing to do (ctx.waitUntil() keeps it there)"
+
 _NO_SQL: Final = (
     "This Durable Object is not backed by SQLite storage, so the SQL API is not available. SQL can "
     "be enabled on a new Durable Object class by using the `new_sqlite_classes` instead of "
@@ -107,6 +109,7 @@ class Store:
         "cause",
         "file",
         "has_failed",
+        "has_left",
         "innermost",
         "transactions",
     )
@@ -116,7 +119,9 @@ class Store:
     cause: Exception | None
     """Why the object was reset, if its storage was the cause."""
     has_failed: bool
-    """Whether the object was reset: what it had not committed is void, and this has no use."""
+    """Whether the object was reset, or left memory: what it had not committed is void, and this has no use."""
+    has_left: bool
+    """Whether it left memory."""
     transactions: int
     """How many asynchronous transactions are open, one within the other."""
     innermost: int
@@ -157,7 +162,7 @@ class Store:
         self._pending = self._writes.pending
         self._announced = False
         self._unconfirmed = False  # announced as such
-        self.has_failed = False
+        self.has_failed = self.has_left = False
         self._moving = False  # the entries' move to the own file is not committed
         self._incurred = _NO_DEBT  # by the change that is under way
         self._owed = _NO_DEBT
@@ -169,8 +174,9 @@ class Store:
     def check(self) -> None:
         """Raise ObjectReset when the object was reset."""
         if self.has_failed:
+            what = _LEFT if self.has_left else "was reset"
             raise ObjectReset(
-                "this instance of the object was reset and can no longer use its storage",
+                f"this instance of the object {what} and can no longer use its storage",
                 durable_object_id=str(self._id),
             )
 
@@ -578,6 +584,11 @@ class Store:
             home = self._files.peek(self._slot, self._id.raw)
             if home is not None:
                 home.roll_back()
+
+    def retire(self) -> None:
+        """Refuse all use from now on: the object has left memory, and may be there anew."""
+        self.has_failed = self.has_left = True
+        self._writes.drop()
 
     async def taken(self) -> None:
         """Wait until everything written so far was taken."""

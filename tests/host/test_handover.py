@@ -125,6 +125,8 @@ async def test_it_is_told_of_the_end_of(giving, kind):
     assert await soon(said) == ("gave", str(slot_of(stub.id.raw, 4)))
     await soon(asyncio.wait([under_way]))
     assert len(house.host.catalog) == 0
+    with pytest.raises(ObjectReset):
+        room.ctx.storage.put("value", 1)  # as a Task of it might
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -320,6 +320,26 @@ async def test_an_idle_object_leaves_memory_and_comes_back_from_storage(opened, 
     assert await stub.get("k") == "kept"
 
 
+async def test_what_an_evicted_instance_has_left_running_changes_nothing(opened, stub):
+    await stub.put("k", "kept")
+    storage = opened.activation(stub).instance.ctx.storage
+    for now in (0.0, 20.1):
+        opened.host.catalog.tick(now)
+    assert await stub.get("k") == "kept"  # there is another instance
+    for use in (
+        lambda: storage.put("k", "late"),
+        lambda: storage.get("k"),
+        lambda: storage.delete("k"),
+        storage.list,
+        storage.deleteAll,
+        lambda: storage.sql.exec("SELECT 1"),
+        lambda: storage.transaction(lambda txn: txn.put("k", "late")),
+    ):
+        with pytest.raises(ObjectReset, match="left memory when it had nothing to do"):
+            use()
+    assert await stub.get("k") == "kept"
+
+
 async def test_a_call_keeps_an_object_for_as_long_again(opened, stub):
     tick = opened.host.catalog.tick
     await stub.bump()
