@@ -238,6 +238,7 @@ class ObjectFile(WalFile):
         if version > 0:  # a new one has no tables before it is the entries' home
             self._migrate(connection, version)
         self._guard.keep(connection)
+        self._guard.make_room(connection, self.path.stat().st_size)
         self.is_home = version > 0
         self._large = bool(connection.execute(_HAS_LARGE).get)
 
@@ -381,6 +382,7 @@ class ObjectFile(WalFile):
                 if not self._large:
                     self._connection.execute(_LARGE).fetchall()
                     self._large = True
+                self._guard.make_room(self._connection, len(row[-1]))
                 self._connection.execute(_PUT_LARGE, row).fetchall()
                 yield row[0], APART
 
@@ -494,6 +496,7 @@ class ObjectFile(WalFile):
                 copy.executemany(_SET_FACT, kept.items())
 
             past.go_back(self._place(past, raw, text), amend)
+            self._guard.make_room(self._connection, self.size)
             self._large = bool(self._connection.execute(_HAS_LARGE).get)
         except ValueError as error:  # its history has gone meanwhile
             _log.error("object %s does not go back to %s: %s", raw.hex(), text, error)

@@ -84,7 +84,8 @@ class Sql:
         if not statements:
             raise SqlError("SQL code did not contain a statement.", code="SQLITE_ERROR")
         storage = self._storage
-        storage.refuse_outside()
+        if storage.transactions:
+            storage.refuse_outside()
         file = storage.database()
         for statement in statements[:-1]:
             self._run(file, statement.sql, statement.reads, ()).to_array()
@@ -208,17 +209,14 @@ class Cursor:
 
         `written` is how many rows the file had written before.
         """
-        rows = self._all()
-        self._written = self._file.written - written  # SQLite counts at the statement's end
-        self._close()
-        self._rows, self._ended = iter(rows), False
-
-    def _all(self) -> list[tuple[Any, ...]]:
         try:
-            return list(self._rows)
+            rows = list(self._rows)
         except UnicodeDecodeError as error:
             self._close()
             raise SqlError(_NOT_UTF8) from error
+        self._written = self._file.written - written  # SQLite counts at the statement's end
+        self._close()
+        self._rows, self._ended = iter(rows), False
 
     def end(self) -> None:
         """Refuse more rows: the transaction was undone, or the object was reset."""

@@ -156,9 +156,12 @@ class Guard:
 
     __slots__ = ("_columns", "_most_bytes", "_reads", "_reason", "_running", "_sql", "_value_bytes")
 
+    _most_bytes: int
+    """What SQLite allows a value to have, where one may be larger than a script may write; else 0."""
+
     def __init__(self, value_bytes: int) -> None:
         self._value_bytes = value_bytes + (1 << 16)
-        self._most_bytes = 0  # SQLite's own limit
+        self._most_bytes = 0
         self._running = False
         self._reason: str | None = None
         self._sql = ""
@@ -171,8 +174,15 @@ class Guard:
         connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
         connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
         connection.limit(apsw.SQLITE_LIMIT_ATTACHED, 1)  # our VACUUM takes it
-        self._most_bytes = connection.limit(apsw.SQLITE_LIMIT_LENGTH)
+        connection.limit(apsw.SQLITE_LIMIT_LENGTH, self._value_bytes)
+        self._most_bytes = 0
         connection.authorizer = self._authorize
+
+    def make_room(self, connection: apsw.Connection, size: int) -> None:
+        """Let values of so many bytes be read: they may be from when a script was allowed more."""
+        if size > self._value_bytes and not self._most_bytes:
+            connection.limit(apsw.SQLITE_LIMIT_LENGTH, 0x7FFFFFFF)  # SQLite takes the most it can
+            self._most_bytes = connection.limit(apsw.SQLITE_LIMIT_LENGTH)
 
     def run(
         self, connection: apsw.Connection, sql: str, bindings: Sequence[Any], *, reads: bool
@@ -181,15 +191,15 @@ class Guard:
         cursor = connection.cursor()
         cursor.exec_trace = self._begun
         self._running, self._reason, self._sql = True, None, sql
-        if not reads:
-            # Not of what is there already: that may be larger, from when more was allowed.
+        limited = self._most_bytes and not reads
+        if limited:
             connection.limit(apsw.SQLITE_LIMIT_LENGTH, self._value_bytes)
         try:
             # The flag also keeps statements of ours, prepared unguarded, apart in apsw's cache.
             cursor.execute(sql, bindings, prepare_flags=apsw.SQLITE_PREPARE_PERSISTENT)
         finally:
             self._running = False
-            if not reads:
+            if limited:
                 connection.limit(apsw.SQLITE_LIMIT_LENGTH, self._most_bytes)
         return Rows(cursor, self._columns, self._reads)
 

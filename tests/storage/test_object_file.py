@@ -162,10 +162,14 @@ async def test_what_was_stored_under_a_larger_limit_can_be_read(
         return files, *(open_storage(file, n, files=files, value_bytes=limit) for n in "ab")
 
     files, own, moving = storages(1 << 20)
-    own.sql.exec("CREATE TABLE t(x); INSERT INTO t VALUES (zeroblob(300000))")
+    own.sql.exec("CREATE TABLE t(x)")
+    commit(own)
+    before = own.database().now(own._id.raw)
+    own.sql.exec("INSERT INTO t VALUES (zeroblob(300000))")
     for storage in (own, moving):
         await storage.put({"large": b"x" * 300_000, "small": 1})
     commit(own, moving)
+    after = own.database().now(own._id.raw)
     files.close()
     files, own, moving = storages(1000)
     moving.sql.exec("CREATE TABLE t(x)")
@@ -174,7 +178,13 @@ async def test_what_was_stored_under_a_larger_limit_can_be_read(
         with pytest.raises(SqlError, match="SQLITE_TOOBIG"):
             storage.sql.exec("INSERT INTO t VALUES (zeroblob(100000))")
     assert len(own.sql.exec("SELECT x FROM t").one().x) == 300_000
-    commit(moving)
+    commit(own, moving)
+    for there in (before, after):  # it is small for a session, and then large again
+        await own.onNextSessionRestoreBookmark(there)
+        commit(own)
+        files.close()
+        files, own, _ = storages(1000)
+        assert list(await own.list()) == ([] if there == before else ["large", "small"])
     files.close()
 
 
