@@ -19,7 +19,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from runtime.host.ledger import Ledger
-from runtime.wire.codec import pack_error
+from runtime.wire.codec import pack, pack_error
 from runtime.wire.runs import ALONE, FUNCTIONS, TOGETHER, Run, RunReply, pack_reply
 from workers.errors import RoostError, ScriptError
 
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 SLICE_NS: Final = 5_000_000
 """Nanoseconds after which a run lets other events have their turn."""
+
+_RAISED: Final = (Exception, SystemExit, KeyboardInterrupt, asyncio.CancelledError)
+"""What the method of an item may raise, and fails with alone; not what ends its object."""
 
 LOADED: Final = 64
 """How many functions a host keeps loaded."""
@@ -101,7 +104,7 @@ class _Items:
             groups = await self._together()
         else:
             await self._each()
-        return pack_reply(RunReply(self._values, self._errors, groups, time.monotonic() - began))
+        return self._packed(groups, time.monotonic() - began)
 
     async def _each(self) -> None:
         run, ledger, values = self._run, self._ledger, self._values
@@ -119,7 +122,7 @@ class _Items:
                     continue
             try:
                 values.append(await self._apply(ids, item))
-            except Exception as error:
+            except _RAISED as error:
                 if self._failed(error):
                     return
             if position < last and clock() > end:
@@ -127,28 +130,37 @@ class _Items:
                 end = clock() + SLICE_NS
 
     async def _together(self) -> list[tuple[int, ...]]:
-        """Call with all items but those that were applied; their results are what was stored."""
+        """Call with all items but those that were applied; their results are what was stored.
+
+        Of items with one id the first is given, and the others have its result.
+        """
         run, ledger = self._run, self._ledger
         groups: list[tuple[int, ...]] = []
         left = list(range(len(run.items)))
+        ids: tuple[ItemId, ...] = ()
+        items = run.items
         if ledger is not None:
             assert run.ids is not None
             noted: dict[int, tuple[Note, list[int]]] = {}
+            first: dict[ItemId, int] = {}
+            left = []
             for position, item in enumerate(run.ids):
                 note = ledger.find(run.job, item)
                 if note is not None:
                     noted.setdefault(id(note), (note, []))[1].append(position)
+                else:
+                    first.setdefault(item, position)
+                    left.append(position)
             for note, positions in noted.values():
                 self._values.append(note.value())
                 groups.append(tuple(positions))
-                left = [position for position in left if position not in positions]
+            ids = tuple(first)
+            items = [run.items[position] for position in first.values()]
         if left:
             groups.append(tuple(left))
-            ids = () if ledger is None else tuple(run.ids[position] for position in left)  # type: ignore[index]
-            items = [run.items[position] for position in left]
             try:
                 self._values.append(await self._apply(ids, items))
-            except Exception as error:
+            except _RAISED as error:
                 self._failed(error)
         return groups
 
@@ -199,13 +211,38 @@ class _Items:
                 f"the call waited for longer than {self._run.timeout:g} s and was cancelled"
             ) from None
 
-    def _failed(self, error: Exception) -> bool:
-        """Keep the error of a call; returns whether the run ends with it."""
-        raw = None if self._activation is None else self._activation.id.raw
-        own = not (isinstance(error, RoostError) and not error.remote)
-        self._errors[len(self._values)] = pack_error(error, raw, remote=own)
+    def _failed(self, error: BaseException) -> bool:
+        """Keep the error of a call; returns whether the run ends with it.
+
+        Raises it when it is the run itself that is cancelled.
+        """
+        if isinstance(error, asyncio.CancelledError):
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise error
+        self._keep(error, len(self._values))
         self._values.append(None)
         return bool(getattr(error, "retryable", False) or getattr(error, "overloaded", False))
+
+    def _keep(self, error: BaseException, position: int) -> None:
+        raw = None if self._activation is None else self._activation.id.raw
+        own = not (isinstance(error, RoostError) and not error.remote)
+        self._errors[position] = pack_error(error, raw, remote=own)
+
+    def _packed(self, groups: list[tuple[int, ...]] | None, seconds: float) -> Any:
+        """Return the answer; a value that cannot be sent is the failure of its call alone."""
+        values = self._values
+        reply = RunReply(values, self._errors, groups, seconds)
+        try:
+            return pack_reply(reply)
+        except TypeError:
+            for position, value in enumerate(values):
+                try:
+                    pack(value)
+                except TypeError as cause:
+                    self._keep(cause, position)
+                    values[position] = None
+            return pack_reply(reply)
 
 
 class Functions:

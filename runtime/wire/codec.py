@@ -50,7 +50,7 @@ Frame: TypeAlias = bytes
 
 
 class Ready(tuple[Any, ...]):
-    """Arguments that are pickled already: (kind, data, large buffers); they stand where a tuple would.
+    """Arguments, or a result, pickled already: (kind, data, large buffers), where a value would stand.
 
     The buffers are still their owner's: to be sent at once, before it can change them.
     """
@@ -195,8 +195,11 @@ def _dumps_values(
 
 
 def pack_still(value: object, shelf: Shelf = SOCKET) -> tuple[bytes, list[Frame]]:
-    """Pickle like `pack`, with large buffers copied: their owner may change them before they leave."""
-    data, buffers = pack(value)
+    """Pickle like `pack`, with large buffers copied: their owner may change them before they leave.
+
+    What is packed already stays so.
+    """
+    data, buffers = value[1:] if type(value) is Ready else pack(value)
     return data, [shelf.frame(buffer.raw()) for buffer in buffers]
 
 

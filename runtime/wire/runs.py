@@ -14,7 +14,7 @@ import pickle
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from runtime.wire.codec import PLAIN, Ready, pack
-from runtime.wire.messages import RUN
+from runtime.wire.messages import RESULT_PACKED, RUN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,10 +70,10 @@ class RunReply(NamedTuple):
 
 
 def pack_reply(reply: RunReply) -> Any:
-    """Return the reply of a run as a call's result; packed at once if that takes plain pickle."""
+    """Return the reply of a run, packed as a call's result. Raises TypeError for what cannot be sent."""
     if PLAIN.issuperset(map(type, reply.values)):
         return pickle.dumps(tuple(reply), 5)
-    return tuple(reply)
+    return Ready((RESULT_PACKED, *pack(tuple(reply))))
 
 
 def unpack_reply(result: Any) -> RunReply:

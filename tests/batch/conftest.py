@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,10 @@ class Account(DurableObject):
         await self.ctx.storage.put("seen", [*seen, n])
         return n
 
+    async def log_all(self, items):
+        await self.ctx.storage.put("seen", items)
+        return items
+
     async def seen(self):
         return await self.ctx.storage.get("seen")
 
@@ -69,6 +75,23 @@ class Account(DurableObject):
         if n % 2:
             raise ValueError(f"{n} is odd")
         return n
+
+    async def fail_on(self, item):
+        """Write, and fail for one item in a way that a plain method's error is not."""
+        number, odd, how = item
+        await self.ctx.storage.put(f"applied {number}", True)
+        if number != odd:
+            return number
+        if how == "exit":
+            sys.exit(4)
+        if how == "interrupt":
+            raise KeyboardInterrupt
+        raise asyncio.CancelledError
+
+    def lock_on(self, item):
+        """Return for one item what no other process can have."""
+        number, odd = item
+        return threading.Lock() if number == odd else [number]
 
     async def never(self, _n):
         await asyncio.get_running_loop().create_future()

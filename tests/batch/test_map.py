@@ -9,7 +9,7 @@ import pytest
 
 from runtime import Runtime
 from runtime.batch import job
-from workers.errors import HostLost, RuntimeClosed
+from workers.errors import HostLost, RemoteError, RuntimeClosed
 
 
 def test_every_item_reaches_the_object_of_its_key_and_its_result_comes_back(accounts):
@@ -204,6 +204,22 @@ def test_a_deadly_item_fails_alone_and_the_others_are_applied(accounts):
     assert len(lost) == 1
     values = sorted(value for _, value in pairs if not isinstance(value, HostLost))
     assert values == [number for number in range(40) if number != 13]
+
+
+@pytest.mark.parametrize("how", ["exit", "interrupt", "cancel"])
+def test_an_item_that_would_end_a_process_fails_alone(accounts, how):
+    items = [(number, 3, how) for number in range(4)]  # one run
+    pairs = list(accounts.map("fail_on", items, key=lambda _: f"ends {how}", errors="collect"))
+    assert [value for _, value in pairs[:3]] == [0, 1, 2]
+    assert isinstance(pairs[3][1], RemoteError)
+
+
+def test_a_result_that_cannot_be_sent_fails_alone(accounts):
+    items = [(number, 2) for number in range(4)]  # one run
+    pairs = list(accounts.map("lock_on", items, key=lambda _: "lock", errors="collect"))
+    assert [value for _, value in pairs if isinstance(value, list)] == [[0], [1], [3]]
+    with pytest.raises(TypeError, match="lock cannot be sent to another process"):
+        raise pairs[2][1]
 
 
 def test_two_maps_and_plain_calls_share_the_hosts(accounts):

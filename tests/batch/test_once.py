@@ -188,3 +188,15 @@ def test_items_with_known_ids_are_applied_once_whichever_map_sends_them(accounts
     assert len(list(apply())) == 120
     assert len(list(apply())) == 120
     assert accounts.getByName("shop").total() == sum(range(40))
+
+
+def test_items_of_one_id_in_one_batch_are_given_once_and_share_their_result(rt):
+    accounts = rt.env.ACCOUNTS
+    items = [("a", 1), ("b", 2), ("a", 1)]
+    pairs = list(
+        accounts.map(
+            "log_all", items, key=lambda _: "twice", item_id=lambda item: item[0], batch=10
+        )
+    )
+    assert pairs == [("twice", [("a", 1), ("b", 2)])]
+    assert accounts.getByName("twice").seen() == [("a", 1), ("b", 2)]
