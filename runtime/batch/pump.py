@@ -10,7 +10,8 @@ large. Between the first item that is not done and the last that was read lie at
 many, so that the memory of what is done out of order is bounded too.
 
 A run that was lost with its host twice is suspected of having killed it, and is sent while no other
-suspect is. Lost once more, its items are sent one by one. So one poisonous item fails by itself.
+suspect is, and after a wait in which others make use of the host. Lost once more, its items are sent
+one by one. So one poisonous item fails by itself.
 """
 
 from __future__ import annotations
@@ -67,6 +68,10 @@ GUILTY: Final = 3
 FIRST_WAIT: Final = 0.05
 LONGEST_WAIT: Final = 5.0
 """Seconds between two attempts: doubled each time, with jitter."""
+
+SUSPECT_WAIT: Final = 1.5
+"""Seconds at least before a suspect is sent again: a host that lives so long is not in a crash loop
+(see runtime/supervisor/restarts.py), and so is started again at once."""
 
 
 @dataclass(slots=True, eq=False)
@@ -364,7 +369,10 @@ class Pump:
         if _passing(error) and flight.attempts <= self._plan.retries and self.fatal is None:
             self.tally.retried += len(flight.entries)
             wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (flight.attempts - 1))
-            due = self._clock() + wait * (0.5 + self._jitter())
+            wait *= 0.5 + self._jitter()
+            if flight.losses >= SUSPECT:
+                wait = max(wait, SUSPECT_WAIT)
+            due = self._clock() + wait
             heapq.heappush(self._later, (due, next(self._count), flight))
             return
         if self._mode == TOGETHER:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+import runtime
 from runtime.config import find, load
 from runtime.directories import DATA
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from runtime.config import Config
 
 _PATH: type[Path] = Path
+
+_RUNTIME = f"{Path(runtime.__file__).parent}{os.sep}"
 
 config_option = click.option(
     "--config",
@@ -81,5 +85,21 @@ def short(path: Path) -> str:
 def described(error: Exception) -> str:
     """Return what a method raised, and where in the script."""
     trace = getattr(error, "remote_traceback", None)
-    lines = [str(trace).rstrip()] if trace else [f"{type(error).__name__}: {error}"]
+    lines = _of_script(str(trace)) if trace else [f"{type(error).__name__}: {error}"]
     return "\n".join([*getattr(error, "__notes__", ()), *lines])
+
+
+def _of_script(trace: str) -> list[str]:
+    """Return the lines of a traceback without those of what called the script."""
+    lines: list[str] = []
+    engine = False
+    for line in trace.rstrip().splitlines():
+        if line.startswith('  File "'):
+            engine = line.startswith(f'  File "{_RUNTIME}')
+        elif not line.startswith("    "):
+            engine = False
+            if lines and lines[-1].startswith("Traceback "):
+                lines.pop()  # nothing of it is left
+        if not engine:
+            lines.append(line)
+    return lines

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from runtime.cli import common
-from runtime.cli.records import STANDARD, Lines, Records
+from runtime.cli.records import STANDARD, Lines, Records, is_file
 from runtime.cli.script import bound, worker
 from runtime.cli.tallies import Tallies
 from runtime.client.options import Options
@@ -155,6 +155,7 @@ class _Map:
         self._namespace = bound(self._config, namespace).name
         self._data = given["data_dir"] or self._config.root / DATA
         wanted: Format | None = given["wanted"]
+        _apart(given["source"], given["output"], given["failures"])
         self._records = Records(given["source"], wanted)
         self._tallies = Tallies()
         self._output = self._failures = Lines(None)
@@ -186,7 +187,12 @@ class _Map:
             for key, result in results:
                 # In one piece: a line that is written and not settled would be written again.
                 self._writing = True
-                output.write({"key": key, "result": result})
+                try:
+                    output.write({"key": key, "result": result})
+                except (TypeError, ValueError, RecursionError) as cause:
+                    raise RoostError(
+                        f"the result of the key {key!r} cannot be written: {cause}"
+                    ) from cause
                 results.settle()
                 if not results.at_hand:
                     output.show()
@@ -281,3 +287,15 @@ class _Map:
         if self._runtime is not None:
             self._runtime.close()
         return code
+
+
+def _apart(source: str, output: str, failures: str | None) -> None:
+    """Raise RoostError when a file that is written is another one of the files, too."""
+    read: str | int = 0 if source == STANDARD else source
+    for written in (output, failures):
+        if written is None or written == STANDARD or not Path(written).exists():
+            continue
+        if is_file(written) and os.path.samestat(os.stat(written), os.stat(read)):  # noqa: PTH116
+            raise RoostError(f"{written} is the input, and would be overwritten: name another file")
+    if failures is not None and os.path.realpath(failures) == os.path.realpath(output):
+        raise RoostError(f"results and failures cannot both go to {failures}: name another file")

@@ -12,9 +12,14 @@ import gzip
 import json
 import os
 import select
+import stat
 import sys
-from pathlib import Path
+import zlib
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path, PurePath
 from typing import IO, TYPE_CHECKING, Any, Final, Literal, Self
+from uuid import UUID
 
 from workers.errors import RoostError
 
@@ -71,7 +76,10 @@ class Records:
             "tsv": self._csv,
             "parquet": self._parquet,
         }
-        yield from read[self._format]()
+        try:
+            yield from read[self._format]()
+        except (EOFError, gzip.BadGzipFile, zlib.error) as cause:
+            raise RoostError(f"{self._path} cannot be read as gzip: {cause}") from cause
 
     def would_block(self) -> bool:
         """Whether the next record is not there yet."""
@@ -81,7 +89,7 @@ class Records:
         if self._input is not None:
             return self._input
         if self._path.endswith(".gz"):
-            return gzip.open(self._path, "rt", encoding="utf-8", newline="")
+            return gzip.open(self._path, "rt", encoding="utf-8-sig", newline="")
         return Path(self._path).open(encoding="utf-8-sig", newline="")
 
     def _json_lines(self) -> Iterator[dict[str, Any]]:
@@ -101,20 +109,29 @@ class Records:
                 raise RoostError(f"{self.where}: this is not JSON: {cause}") from cause
             except UnicodeDecodeError as cause:
                 raise RoostError(f"{self.where}: the next line is not UTF-8: {cause}") from cause
+            except (ValueError, RecursionError) as cause:  # a number too long, a value too deep
+                raise RoostError(f"{self.where}: {cause}") from cause
 
     def _csv(self) -> Iterator[dict[str, Any]]:
         with self._open() as file:
+            csv.field_size_limit(sys.maxsize)
             reader = csv.DictReader(file, delimiter="\t" if self._format == "tsv" else ",")
             try:
+                names = reader.fieldnames or ()
+                self._number = reader.line_num
+                for name in names:
+                    if names.count(name) > 1:
+                        raise RoostError(f"{self.where}: the header has the field {name!r} twice")
                 for record in reader:
                     self._number = reader.line_num
                     if None in record or None in record.values():
                         raise RoostError(
                             f"{self.where}: this line has another number of fields than the "
-                            f"header, which has {len(reader.fieldnames or ())}"
+                            f"header, which has {len(names)}"
                         )
                     yield record
             except csv.Error as cause:
+                self._number = reader.line_num
                 raise RoostError(f"{self.where}: {cause}") from cause
             except UnicodeDecodeError as cause:
                 raise RoostError(f"{self.where}: the next line is not UTF-8: {cause}") from cause
@@ -151,7 +168,8 @@ class _StandardInput:
 
     def __init__(self) -> None:
         self._lines: list[bytes] = []
-        self._rest = b""
+        self._rest: list[bytes] = []
+        """The pieces of a line whose end has not come."""
         self._ended = False
 
     def would_block(self) -> bool:
@@ -159,20 +177,22 @@ class _StandardInput:
         return not (self._lines or self._ended or select.select([sys.stdin], [], [], 0)[0])
 
     def __iter__(self) -> Iterator[str]:
+        encoding = "utf-8-sig"  # of the first line: a byte order mark is none of its characters
         while True:
             while self._lines:
-                yield self._lines.pop().decode()
+                yield self._lines.pop().decode(encoding)
+                encoding = "utf-8"
             piece = b"" if self._ended else os.read(sys.stdin.fileno(), PIECE)
             self._ended = not piece
             first, *others = piece.split(b"\n")
-            self._rest += first
+            self._rest.append(first)
             if others:
-                whole = [self._rest, *others[:-1]]
+                whole = [b"".join(self._rest), *others[:-1]]
                 self._lines = [line + b"\n" for line in reversed(whole)]
-                self._rest = others[-1]
+                self._rest = [others[-1]]
             elif self._ended:
-                if self._rest:
-                    yield self._rest.decode()
+                if rest := b"".join(self._rest):
+                    yield rest.decode(encoding)
                 return
 
     def __enter__(self) -> Self:
@@ -255,11 +275,14 @@ class Lines:
             self._file.hurry = True
 
     def make_durable(self) -> int | None:
-        """Bring all lines to disk; returns how many bytes there are, None if there is no file."""
+        """Bring all lines to disk; returns how many bytes there are.
+
+        None if there is no file, or it is a pipe, or a device.
+        """
         if self._file is None:
             return None
         self._file.flush()
-        if isinstance(self._file, _StandardOutput):
+        if isinstance(self._file, _StandardOutput) or not is_file(self._file.fileno()):
             return None
         os.fsync(self._file.fileno())
         return self._file.tell()
@@ -270,12 +293,19 @@ class Lines:
             self._file.close()
 
 
+def is_file(file: str | int) -> bool:
+    """Whether it is a file, and not a pipe, a terminal or a device. Raises OSError."""
+    return stat.S_ISREG(os.stat(file).st_mode)  # noqa: PTH116  (of a descriptor, too)
+
+
 def _plain(value: object) -> object:
-    """Say in JSON what NumPy, datetimes, sets and bytes are."""
+    """Say in JSON what NumPy, datetimes, decimals, sets and bytes are."""
     for name in ("tolist", "isoformat"):
         convert = getattr(value, name, None)
         if convert is not None:
             return convert()
+    if isinstance(value, Decimal | UUID | timedelta | PurePath):
+        return str(value)
     if isinstance(value, set | frozenset):
         return sorted(value)
     if isinstance(value, bytes):

@@ -72,7 +72,7 @@ class Tallies:
         rows = []
         for host in hosts:
             busy = max(0.0, host.busy_s - busy_before.get(host.host, 0.0))
-            share = busy / seconds if seconds else 0.0
+            share = min(1.0, busy / seconds) if seconds else 0.0  # it tells of itself now and then
             rows.append((str(host.host), f"{busy:.1f} s", f"{share:.0%}"))
         click.echo(plain_table(("host", "busy", "share"), rows, ("busy", "share")), err=True)
         slowest = heapq.nlargest(SAMPLES, self._seconds.items(), key=lambda pair: pair[1])

@@ -20,12 +20,13 @@ class Restarts:
     def __init__(self) -> None:
         self._quick: dict[str, int] = {}
 
-    def died(self, name: str, lived: float) -> float | None:
+    def died(self, name: str, lived: float, *, by_event: bool = False) -> float | None:
         """Return after how many seconds to start a process again that lived for so many.
 
-        None says that it is a crash loop. The first death is mended at once.
+        None says that it is a crash loop; never where it came up and may have died of what it was
+        given (`by_event`): the objects of others need it. The first death is mended at once.
         """
         deaths = self._quick[name] = self._quick.get(name, 0) + 1 if lived < QUICK else 0
-        if deaths >= CRASHES:
+        if deaths >= CRASHES and not by_event:
             return None
         return 0.0 if deaths < 2 else min(LONGEST_DELAY, FIRST_DELAY * 2 ** (deaths - 2))

@@ -293,7 +293,9 @@ class Supervisor:
         if not self._ready and child.stage is Stage.STARTING:
             self._fail(child.why or f"{who} {how} while it started")
             return
-        delay = self._restarts.died(who, time.monotonic() - (child.up or child.started))
+        lived = time.monotonic() - (child.up or child.started)
+        up_host = child.kind == "host" and bool(child.up)
+        delay = self._restarts.died(who, lived, by_event=up_host)
         if delay is None:
             self._fail(
                 f"{who} died {CRASHES} times in a row within {QUICK:g} s of its start; the last "

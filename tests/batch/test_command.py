@@ -10,6 +10,8 @@ import select
 import signal
 import subprocess
 import sys
+from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import psutil
@@ -43,6 +45,9 @@ class Account(DurableObject):
         sql.exec("CREATE TABLE IF NOT EXISTS notes(n INTEGER)")
         sql.exec("INSERT INTO notes VALUES(?)", row["n"])
         return sql.exec("SELECT sum(n) AS total FROM notes").one()["total"]
+
+    def thing(self, row):
+        return object()
 
     async def total(self):
         return await self.ctx.storage.get("total")
@@ -167,17 +172,79 @@ def test_with_keep_going_failures_are_written_and_the_exit_code_is_3(roost_map, 
         ('{"n": 1}\n', (), "line 1: there is no field 'who', only 'n'"),
         ('{"who": 1.5}\n', (), "line 1: 'who' must be text or an integer, and is 1.5"),
         ("who,n\na,1,2\n", ("--format", "csv"), "line 2: this line has another number of fields"),
+        ("who,who,n\na,b,1\n", ("--format", "csv"), "line 1: the header has the field 'who' twice"),
+        ('{"n": ' + "1" * 5000 + "}\n", (), "line 1: Exceeds the limit (4300 digits)"),
+        ('{"n": ' + "[" * 100_000 + "\n", (), "line 1: maximum recursion depth exceeded"),
+        ("", ("--input", "cut.jsonl.gz"), "cut.jsonl.gz cannot be read as gzip: Compressed file"),
+        ("", ("--input", "no.jsonl.gz"), "no.jsonl.gz cannot be read as gzip: Not a gzipped"),
         ("", ("--format", "parquet"), "Parquet cannot be read from a pipe"),
         ("", ("--input", "no.jsonl"), "no.jsonl: No such file or directory"),
         ("", ("--input", "bank.py"), "bank.py: of what format is it?"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_1(roost_map, text, arguments, says):
+def test_a_mistake_is_one_line_and_exit_code_1(folder, roost_map, text, arguments, says):
+    (folder / "cut.jsonl.gz").write_bytes(gzip.compress(b"{}")[:-4])
+    (folder / "no.jsonl.gz").write_bytes(b"{}")
     done = roost_map("deposit", "-k", "who", *arguments, input=text)
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("roost: ")
     assert says in line
+
+
+def test_a_file_that_would_be_overwritten_is_refused_and_stays_as_it_is(roost_map, folder):
+    text = json_lines(rows(3))
+    (folder / "in.jsonl").write_text(text)
+    (folder / "link.jsonl").symlink_to("in.jsonl")
+    for named in ("in.jsonl", "link.jsonl"):
+        for where in ("--output", "--failures"):
+            done = roost_map("deposit", "-k", "who", "-i", "in.jsonl", where, named)
+            assert done.returncode == 1
+            assert f"{named} is the input, and would be overwritten" in done.stderr
+    assert (folder / "in.jsonl").read_text() == text
+    done = roost_map("deposit", "-k", "who", "-o", "out.jsonl", "--failures", "./out.jsonl")
+    assert done.returncode == 1
+    assert "results and failures cannot both go to ./out.jsonl" in done.stderr
+
+
+def test_with_a_checkpoint_results_may_go_to_a_device(roost_map):
+    arguments = ("deposit", "-k", "who", "--checkpoint", "device", "-o", "/dev/null")
+    for _ in range(2):
+        done = roost_map(*arguments, input=json_lines(rows(3)))
+        assert done.returncode == 0, done.stderr
+
+
+def test_fields_may_be_large_and_begin_with_a_byte_order_mark(roost_map):
+    for form, text in (
+        ("csv", "who,n\nk,1" + " " * 300_000 + "\n"),
+        ("jsonl", '{"who": "k", "n": "1' + " " * 300_000 + '"}'),
+    ):
+        done = roost_map("deposit", "-k", "who", "--format", form, input="\ufeff" + text)
+        assert done.returncode == 0, done.stderr
+
+
+def test_what_fails_is_written_also_when_it_has_values_that_json_has_not(roost_map, folder):
+    pq = pytest.importorskip("pyarrow.parquet")
+    pa = importlib.import_module("pyarrow")
+    columns = {"who": ["a"], "n": [-1], "d": [Decimal("1.10")], "t": [timedelta(seconds=90)]}
+    pq.write_table(pa.table(columns), folder / "in.parquet")
+    done = roost_map("deposit", "-k", "who", "-i", "in.parquet", "--failures", "f.jsonl")
+    assert done.returncode == 3, done.stderr
+    (line,) = (folder / "f.jsonl").read_text().splitlines()
+    assert json.loads(line)["item"] == {"who": "a", "n": -1, "d": "1.10", "t": "0:01:30"}
+
+
+def test_what_the_script_did_not_do_is_told_without_the_lines_of_roost(roost_map):
+    done = roost_map("deposited", "-k", "who", input=json_lines(rows(1)))
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        "item 0 of the input (from 0)\nTypeError: The RPC receiver does not implement the method "
+        '"deposited".\n'
+    )
+    done = roost_map("deposit", "-k", "who", input=json_lines([{"who": "a", "n": -1}]))
+    assert done.stderr.count("  File ") == done.stderr.count("bank.py") == 1
+    done = roost_map("thing", "-k", "who", input=json_lines([{"who": "a"}]))
+    assert "the result of the key 'a' cannot be written: JSON cannot say what obj" in done.stderr
 
 
 def test_a_known_id_is_not_applied_again(roost_map):

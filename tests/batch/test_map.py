@@ -206,6 +206,13 @@ def test_a_deadly_item_fails_alone_and_the_others_are_applied(accounts):
     assert values == [number for number in range(40) if number != 13]
 
 
+def test_a_deadly_item_with_the_usual_retries_leaves_the_instance_alive(accounts):
+    items = [(number, 0) for number in range(3)]
+    pairs = list(accounts.map("die_on", items, key=lambda _: "deadly", errors="collect"))
+    assert isinstance(pairs[0][1], HostLost)
+    assert [value for _, value in pairs[1:]] == [1, 2]
+
+
 @pytest.mark.parametrize("how", ["exit", "interrupt", "cancel"])
 def test_an_item_that_would_end_a_process_fails_alone(accounts, how):
     items = [(number, 3, how) for number in range(4)]  # one run

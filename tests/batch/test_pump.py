@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from runtime.batch.done import Done
 from runtime.batch.plan import Plan
 from runtime.batch.pump import BATCHES, NOTHING, RUNS, SUSPECT, Pump
+from runtime.supervisor.restarts import QUICK
 from runtime.wire.codec import pack_error
-from workers.errors import HostLost, RuntimeClosed
+from workers.errors import HostLost, RoostError, RuntimeClosed
 
 
 class Clock:
@@ -138,7 +139,7 @@ def test_waits_double_and_the_limit_of_retries_ends_them():
     pump, clock = pump_of(retries=3, errors="collect")
     pump.feed("a", 0)
     waits = []
-    error = HostLost("gone")
+    error = RoostError("later", retryable=True)
     for _ in range(3):
         (flight,) = sent(pump)
         pump.fail(flight, error)
@@ -190,6 +191,17 @@ def test_suspects_are_sent_one_at_a_time_and_taken_apart_when_lost_alone():
         pump.answer(single, reply(single))
     assert sorted(drain(pump)) == [(key, item) for key in "ab" for item in range(3)]
     assert pump._lanes == {}
+
+
+def test_a_suspect_is_sent_again_when_its_host_has_lived_for_a_while():
+    pump, clock = pump_of(retries=20)
+    pump.feed("a", 0)
+    pump.feed("a", 1)
+    for losses in range(1, 10):
+        (flight,) = sent(pump)
+        pump.fail(flight, HostLost("gone"))
+        assert (pump.wait() > QUICK) == (losses >= SUSPECT)
+        clock.now += pump.wait()
 
 
 def test_the_end_of_the_runtime_ends_the_map_whatever_errors_says():

@@ -26,3 +26,10 @@ def test_each_process_has_a_count_of_its_own():
         restarts.died("host 0", 0.1)
     assert restarts.died("host 1", 0.1) == 0.0
     assert restarts.died("host 0", 0.1) is None
+
+
+def test_a_host_that_dies_of_what_it_is_given_is_started_again_without_end():
+    restarts = Restarts()
+    delays = [restarts.died("host 0", 0.1, by_event=True) for _ in range(3 * CRASHES)]
+    assert delays[-1] == LONGEST_DELAY
+    assert restarts.died("host 0", 0.1) is None
