@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from runtime.batch.checkpoint import EVERY, Checkpoint, Purpose
 from runtime.batch.pump import Pump
-from runtime.batch.source import check_item_id, pieces, read, read_any
+from runtime.batch.source import check_item_id, pieces, read, read_any, total
 from runtime.wire.runs import PASSING
 from workers.errors import CheckpointError
 
@@ -42,10 +42,10 @@ TARGETS: Final = 65_536
 """Addresses of objects that are remembered."""
 
 
-def _progress(plan: Plan, place: Place, total: int | None) -> Progress:
+def _progress(plan: Plan, place: Place, many: int | None) -> Progress:
     from runtime.batch.progress import Progress  # noqa: PLC0415  (30 ms for what few maps show)
 
-    return Progress(plan, place.roster, total)
+    return Progress(plan, place.roster, many)
 
 
 class Job:
@@ -92,7 +92,7 @@ class Job:
         self._saved_at = time.monotonic()
         self._every = EVERY
         self._failed_saved = 0
-        self.input_error: Exception | None = None
+        self.input_error: BaseException | None = None
         """What ended the input, if it did not end by itself."""
         self.on_close: Callable[[], object] = lambda: None
         self.closed = False
@@ -108,8 +108,8 @@ class Job:
             )
             if kept is not None:
                 self.pump.answered = lambda: kept.saved_low
-            total = len(items) if hasattr(items, "__len__") and self._key_of is not None else None
-            self.progress = _progress(plan, place, total) if plan.progress else None
+            many = total(items) if self._key_of is not None else None
+            self.progress = _progress(plan, place, many) if plan.progress else None
         except BaseException:
             if self.checkpoint is not None:
                 self.checkpoint.close()
@@ -218,11 +218,13 @@ class Job:
             yield item
         self.starved = True
 
-    def input_failed(self, error: Exception) -> None:
+    def input_failed(self, error: BaseException) -> None:
         """Take note that the input broke: what came before it is applied, then it is raised."""
         self.pump.exhausted = True
         if isinstance(error, StopIteration | StopAsyncIteration):  # it would look like the end
             error = RuntimeError(f"the key function raised {type(error).__name__}")
+        name = self.plan.title or f"map({self.plan.method!r})"
+        error.add_note(f"in {name}, reading item {self.pump.tally.read} of the input (from 0)")
         self.input_error = error
 
     def input_ended(self) -> None:

@@ -55,7 +55,11 @@ class Plan:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name}= of map() is an integer from {least}, not {value!r}")
-        if self.timeout is not None and not self.timeout > 0:
+        if self.timeout is not None and not (
+            isinstance(self.timeout, int | float) and self.timeout > 0
+        ):
             raise ValueError(f"timeout= of map() is a number of seconds, not {self.timeout!r}")
+        if self.checkpoint is not None and not isinstance(self.checkpoint, str):
+            raise TypeError(f"checkpoint= of map() is a name, not {type(self.checkpoint).__name__}")
         if self.item_id is not None and not callable(self.item_id):
             raise TypeError("item_id= of map() is a function that returns the id of an item")

@@ -128,21 +128,36 @@ def _tables(items: Any) -> Iterator[Any] | None:
     A list of tables (record batches, say) counts as one input. So does an iterator of them, of which
     that is not known before it gives the first: see `pieces`.
     """
-    kind = _kind(items)
-    if kind == "polars" and hasattr(items, "collect"):
-        items = items.collect()
-    if kind:
+    if _kind(items):
         is_reader = type(items).__name__ == "RecordBatchReader"
         return iter(items) if is_reader else iter((items,))
     if isinstance(items, list | tuple) and items and _kind(items[0]):
-        return iter(items)
+        return map(_table, items)
     return None
+
+
+def _table(item: Any) -> Any:
+    """Return an item of a list that begins with a table. Raises TypeError when it is none itself."""
+    if not _kind(item):
+        raise TypeError(f"an input that begins with tables goes on with {type(item).__name__}")
+    return item
+
+
+def total(items: Any) -> int | None:
+    """Return how many items there are, as far as that can be known: a list of tables has many rows."""
+    listed = isinstance(items, list | tuple) and items and _kind(items[0])
+    return len(items) if hasattr(items, "__len__") and not listed else None
 
 
 def _rows(table: Any) -> Iterator[dict[str, Any]]:
     kind = _kind(table)
+    if kind == "polars" and hasattr(table, "collect"):
+        table = table.collect()
     if kind == "pandas":
         columns = [str(name) for name in table.columns]
+        if len(set(columns)) < len(columns):
+            name = next(name for name in columns if columns.count(name) > 1)
+            raise TypeError(f"the table has several columns {name!r}")
         return (dict(zip(columns, row, strict=True)) for row in table.itertuples(index=False))
     if kind == "polars":
         rows: Iterator[dict[str, Any]] = table.iter_rows(named=True)
@@ -154,6 +169,8 @@ def _rows(table: Any) -> Iterator[dict[str, Any]]:
 def _groups(tables: Iterator[Any], key: str, batch: int) -> Iterator[tuple[Any, Any]]:
     """Yield (key, table): the rows of one key, at most `batch` of them, in their order."""
     for table in tables:
+        if _kind(table) == "polars" and hasattr(table, "collect"):
+            table = table.collect()  # noqa: PLW2901
         size = batch * CHUNK_BATCHES
         for start in range(0, len(table), size):
             yield from _split(_slice(table, start, size), key, batch)
@@ -183,9 +200,10 @@ def _split(table: Any, key: str, batch: int) -> Iterator[tuple[Any, Any]]:
 def _positions(table: Any, key: str) -> tuple[list[Any], list[Any]]:
     """Return the keys in the order of their first rows, and the positions of the rows of each."""
     kind = _kind(table)
-    names = table.schema.names if kind == "arrow" else list(table.columns)
-    if key not in names:
-        raise TypeError(f"the table has no column {key!r}; it has {', '.join(map(str, names))}")
+    names = list(map(str, table.schema.names if kind == "arrow" else table.columns))
+    if names.count(key) != 1:
+        have = f"no column {key!r}; it has {', '.join(names)}"
+        raise TypeError(f"the table has {have if key not in names else f'several columns {key!r}'}")
     if kind == "polars":
         grouped = table.select(key).with_row_index(_ROW).group_by(key, maintain_order=True)
         rows = grouped.agg(_ROW)
@@ -195,10 +213,14 @@ def _positions(table: Any, key: str) -> tuple[list[Any], list[Any]]:
     if kind == "pandas":
         import pandas as pd  # noqa: PLC0415
 
-        codes, uniques = pd.factorize(table[key], use_na_sentinel=False)
+        column = table.iloc[:, names.index(key)]
+        codes, uniques = pd.factorize(column, use_na_sentinel=False)
         found = [value.item() if hasattr(value, "item") else value for value in uniques]
     else:
-        encoded = table[key].dictionary_encode()
+        column = table[key]
+        if hasattr(column.type, "value_type") and hasattr(column.type, "index_type"):
+            column = column.cast(column.type.value_type)  # a dictionary may have a key twice
+        encoded = column.dictionary_encode(null_encoding="encode")
         if hasattr(encoded, "combine_chunks"):
             encoded = encoded.combine_chunks()
         if hasattr(encoded, "unify_dictionaries"):

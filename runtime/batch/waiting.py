@@ -7,9 +7,11 @@ one is read by a task of its own, as far as there is room.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterable, AsyncIterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
+from weakref import ref
 
 from runtime.batch.pump import NOTHING
 from workers.errors import CheckpointError, RuntimeClosed
@@ -26,8 +28,8 @@ SERVE: Final = 64
 class AsyncResults(AsyncIterator[Any]):
     """The results of a map, as they come: (key, result). Iterate with `async for`.
 
-    `aclose()` it, or leave its `async with` block, to stop the map: what was not sent is not sent,
-    what is under way is cancelled, and the checkpoint is saved.
+    `aclose()` it, leave its `async with` block, or simply drop it (`break`), to stop the map: what
+    was not sent is not sent, what is under way is cancelled, and the checkpoint is saved.
     """
 
     def __init__(self, job: Job, calls: Submits) -> None:
@@ -88,7 +90,8 @@ class AsyncResults(AsyncIterator[Any]):
         if not isinstance(self._job.items, AsyncIterable):
             self._job.read_some()
         elif self._reader is None:
-            self._reader = asyncio.ensure_future(self._read(self._job.items))
+            reading = _read(self._job, self._job.items, self._news, self._room)
+            self._reader = asyncio.ensure_future(reading)
         elif self._reader.done() and not self._reader.cancelled():
             self._reader.result()  # raises CheckpointError
         if self._pump.wants:
@@ -103,30 +106,10 @@ class AsyncResults(AsyncIterator[Any]):
                     self._pump.fail(flight, error)
                     continue
                 self._under_way[id(flight)] = reply
-                reply.add_done_callback(partial(self._answered, flight))
+                reply.add_done_callback(partial(_answered, ref(self), flight))
         if self._pump.fatal is not None:
             raise self._pump.fatal
         self._job.turn()
-
-    async def _read(self, items: AsyncIterable[Any]) -> None:
-        """Read an asynchronous input, as far as there is room."""
-        try:
-            async for item in items:
-                for part in self._job.parts(item):
-                    self._job.feed(part)
-                    self._news.set()
-                    if self._pump.exhausted:  # its key is none
-                        return
-                    while not self._pump.wants:
-                        self._room.clear()
-                        await self._room.wait()
-            self._job.input_ended()
-        except CheckpointError:
-            raise
-        except Exception as error:
-            self._job.input_failed(error)
-        finally:
-            self._news.set()
 
     async def _wait(self) -> None:
         self._news.clear()
@@ -160,12 +143,14 @@ class AsyncResults(AsyncIterator[Any]):
         """
         if self._job.closed:
             return
-        if self._reader is not None:
-            self._reader.cancel()
         under_way, self._under_way = self._under_way, {}
-        for reply in under_way.values():
-            reply.cancel()
-        self._job.close()
+        try:
+            if self._reader is not None:
+                self._reader.cancel()
+            for reply in under_way.values():
+                reply.cancel()
+        finally:
+            self._job.close()
 
     def cut_off(self) -> None:
         """Stop the map because its runtime is closed; whoever goes on to iterate is told so."""
@@ -182,3 +167,44 @@ class AsyncResults(AsyncIterator[Any]):
 
     async def __aexit__(self, *_: object) -> None:
         self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_job"):
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self.close()
+
+
+# These know the map as little as they can: what holds it would keep it from being dropped.
+
+
+def _answered(results: ref[AsyncResults], flight: Flight, reply: asyncio.Future[Any]) -> None:
+    there = results()
+    if there is not None:
+        there._answered(flight, reply)  # noqa: SLF001  (this module's own)
+
+
+async def _read(
+    job: Job, items: AsyncIterable[Any], news: asyncio.Event, room: asyncio.Event
+) -> None:
+    """Read an asynchronous input, as far as there is room."""
+    pump = job.pump
+    try:
+        async for item in items:
+            for part in job.parts(item):
+                job.feed(part)
+                news.set()
+                if pump.exhausted:  # its key is none
+                    return
+                while not pump.wants:
+                    room.clear()
+                    await room.wait()
+        job.input_ended()
+    except CheckpointError:
+        raise
+    except (Exception, asyncio.CancelledError) as error:
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            raise  # the map was stopped
+        job.input_failed(error)
+    finally:
+        news.set()

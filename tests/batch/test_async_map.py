@@ -45,6 +45,37 @@ async def test_what_the_input_raises_is_raised(accounts):
         [pair async for pair in results]
 
 
+async def test_an_input_that_is_cancelled_ends_the_map(accounts):
+    async def items():
+        yield 1
+        raise asyncio.CancelledError
+
+    results = accounts.map("double", items(), key=str)
+    assert await anext(results) == ("1", 2)
+    async with asyncio.timeout(30):
+        with pytest.raises(asyncio.CancelledError):
+            await anext(results)
+
+
+@pytest.mark.parametrize("kind", ["plain", "asynchronous"])
+async def test_a_map_that_is_dropped_is_stopped_and_its_checkpoint_free(accounts, kind):
+    async def items():
+        for n in range(300):
+            yield n
+
+    name = f"dropped, {kind}"
+    for last in (10, 300):
+        given = range(300) if kind == "plain" else items()
+        taken = 0
+        async for _ in accounts.map(
+            "double", given, key=lambda n: n % 3, checkpoint=name, in_flight=50
+        ):
+            taken += 1
+            if taken == last:
+                break
+    assert taken == 300 - 9  # the last one that was taken before is yielded again
+
+
 @pytest.mark.parametrize("batch", [1, 40])
 async def test_an_asynchronous_iterable_may_give_tables(accounts, batch):
     pandas = pytest.importorskip("pandas")

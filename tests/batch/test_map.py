@@ -63,6 +63,8 @@ def test_what_cannot_be_a_key_is_refused_by_name(accounts, key):
         ({"retries": -1}, ValueError),
         ({"errors": "ignore"}, ValueError),
         ({"timeout": 0}, ValueError),
+        ({"timeout": "5"}, ValueError),
+        ({"checkpoint": 5}, TypeError),
         ({"item_id": "n"}, TypeError),
         ({"checkpoint": ""}, Exception),
     ],
@@ -227,6 +229,12 @@ def test_a_result_that_cannot_be_sent_fails_alone(accounts):
     assert [value for _, value in pairs if isinstance(value, list)] == [[0], [1], [3]]
     with pytest.raises(TypeError, match="lock cannot be sent to another process"):
         raise pairs[2][1]
+
+
+def test_what_the_input_raises_says_at_which_item(accounts):
+    with pytest.raises(KeyError, match="who") as raised:
+        list(accounts.map("rows", [{"who": "a"}, {}], key="who"))
+    assert raised.value.__notes__ == ["in map('rows'), reading item 1 of the input (from 0)"]
 
 
 def test_two_maps_and_plain_calls_share_the_hosts(accounts):

@@ -5,6 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
+from runtime.batch.source import total
+
 KEYS = np.array([f"t{n * 7 % 5}" for n in range(1000)])
 NUMBERS = np.arange(1000)
 
@@ -116,6 +118,66 @@ def test_a_missing_column_is_named(accounts):
         list(accounts.map("look_at", pandas_table(), key="nothing", batch=2))
     with pytest.raises(TypeError, match="is the name of a column"):
         accounts.map("look_at", pandas_table(), key=len, batch=2)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_two_columns_of_one_name_are_refused(accounts, batch):
+    table = pytest.importorskip("pandas").DataFrame([["a", 1]], columns=["key", "key"])
+    with pytest.raises(TypeError, match="the table has several columns 'key'"):
+        list(accounts.map("same", table, key="key", batch=batch))
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_columns_with_numbers_for_names_are_known_by_their_digits(accounts, batch):
+    table = pytest.importorskip("pandas").DataFrame([["a", 1], ["b", 2]])
+    pairs = accounts.map("rows", table, key="0", batch=batch)
+    assert sorted(key for key, _ in pairs) == ["a", "b"]
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_list_that_begins_with_tables_has_nothing_else(accounts, batch):
+    with pytest.raises(TypeError, match="begins with tables goes on with dict"):
+        list(accounts.map("rows", [pandas_table(), {"key": 1}], key="key", batch=batch))
+
+
+@pytest.mark.parametrize("batch", [1, 400])
+def test_lazy_frames_are_collected_when_they_are_needed(accounts, batch):
+    lazy = polars_table().lazy()
+    for frames, count in ((lazy, 1), ([lazy, lazy], 2), (iter([lazy]), 1)):
+        pairs = list(accounts.map("rows", frames, key="key", batch=batch))
+        assert len(pairs) == count * (1000 if batch == 1 else 5)
+
+
+def test_a_key_that_is_missing_in_a_column_is_no_key_of_any_kind_of_table(accounts):
+    pandas = pytest.importorskip("pandas")
+    polars = pytest.importorskip("polars")
+    arrow = pytest.importorskip("pyarrow")
+    columns = {"key": ["a", None, "b"]}
+    encoded = arrow.array(columns["key"]).dictionary_encode()
+    for table in (
+        pandas.DataFrame(columns),
+        pandas.DataFrame({"key": pandas.array([1, None], dtype="Int64")}),
+        polars.DataFrame(columns),
+        arrow.table(columns),
+        arrow.table({"key": [1, None]}),
+        arrow.table({"key": encoded}),
+    ):
+        for batch in (1, 2):
+            with pytest.raises(TypeError, match="the key of an item must be a str, an integer or"):
+                list(accounts.map("rows", table, key="key", batch=batch))
+
+
+def test_a_key_that_a_dictionary_of_arrow_has_twice_is_one_key(accounts):
+    arrow = pytest.importorskip("pyarrow")
+    keys = arrow.DictionaryArray.from_arrays([0, 1, 2, 0], arrow.array(["a", "b", "a"]))
+    table = arrow.table({"key": keys, "n": [0, 1, 2, 3]})
+    pairs = accounts.map("look_at", table, key="key", batch=10)
+    assert {key: numbers for key, (_, numbers, _) in pairs} == {"a": [0, 2, 3], "b": [1]}
+
+
+def test_how_many_rows_a_list_of_tables_has_is_not_known_before():
+    assert total([pandas_table(), pandas_table()]) is None
+    assert (total(pandas_table()), total([1, 2]), total(iter([1]))) == (1000, 2, None)
 
 
 def test_arrays_arrive_as_arrays(accounts):
