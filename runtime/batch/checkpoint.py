@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+"""1 had another checksum of the input."""
 
 DIRECTORY: Final = "checkpoints"
 """In the data directory."""
@@ -36,7 +37,7 @@ EVERY: Final = 0.5
 """Seconds between two saves, at least; and at least 20 times what one takes."""
 
 SAMPLE: Final = 1024
-"""Items between two samples of the input's checksum."""
+"""Items between two samples of the input's checksum, at most: the first are after 1, 2, 4 and so on."""
 
 _NAME_BYTES: Final = 180
 
@@ -79,6 +80,7 @@ class Checkpoint:
         self._checksum = 0
         self._read = 0
         self._keys: list[Any] = []  # of the items read since the last sample
+        self._until = 1  # how many of them make the next
         self._samples: deque[tuple[int, int]] = deque()
         self._verify: tuple[int, int] | None = None
         try:
@@ -126,7 +128,8 @@ class Checkpoint:
                 self.failed = int(kept["failed"])
                 self.note = kept["note"]
                 sample = kept["sample"]
-                self._verify = (int(sample[0]), int(sample[1]))
+                if version == FORMAT and sample[0]:
+                    self._verify = (int(sample[0]), int(sample[1]))
                 done = Done(int(kept["low"]))
                 for first, end in kept["above"]:
                     done.above.update(range(int(first), int(end)))
@@ -151,22 +154,33 @@ class Checkpoint:
         """
         keys = self._keys
         keys.append(key)
-        if len(keys) == SAMPLE:  # one checksum of many keys: 0.1 µs a key, and one each takes 0.6
-            self._sample("\0".join(map(str, keys)))
-            keys.clear()
+        if len(keys) >= self._until:
+            self._sample(len(keys))
 
-    def _sample(self, text: str) -> None:
+    def _sample(self, count: int) -> None:
+        """Take the checksum of all keys up to the first few of those that were read since the last.
+
+        One of many keys: 0.1 µs a key, and one each takes 0.6.
+        """
+        keys = self._keys
+        text = "\0".join(map(str, keys[:count])) + "\0"
+        del keys[:count]
         self._checksum = crc32(text.encode(errors="replace"), self._checksum)
-        count = self._read = self._read + SAMPLE
-        self._samples.append((count, self._checksum))
-        if self._verify is not None and count == self._verify[0]:
-            if self._checksum != self._verify[1]:
-                raise CheckpointError(
-                    f"the first {count:,} items have other keys than those which checkpoint "
-                    f"{self.name!r} is of: give it the same input in the same order, or use "
-                    "another name"
-                )
-            self._verify = None
+        read = self._read = self._read + count
+        self._until = min(read, SAMPLE)
+        self._samples.append((read, self._checksum))
+        if self._verify is None:
+            return
+        if read < self._verify[0]:
+            self._until = min(self._until, self._verify[0] - read)
+            return
+        if self._checksum != self._verify[1]:
+            raise CheckpointError(
+                f"the first {read:,} items have other keys than those which checkpoint "
+                f"{self.name!r} is of: give it the same input in the same order (tables also with "
+                "the same batch), or use another name"
+            )
+        self._verify = None
 
     def ended(self, count: int) -> None:
         """Take note of the end of the input. Raises CheckpointError when more of it is done."""
@@ -175,12 +189,16 @@ class Checkpoint:
                 f"the input has {count:,} items, and checkpoint {self.name!r} is of one with at "
                 f"least {self._verify[0]:,}"
             )
+        if self._keys:
+            self._sample(len(self._keys))
 
     def save(self) -> None:
         """Make what is done durable. Raises OSError when that is impossible."""
         note = self.on_save()
         done = self.done
         samples = self._samples
+        if self._verify is None and 0 < done.low - self._read <= len(self._keys):
+            self._sample(done.low - self._read)
         sample = (0, 0)
         while samples and samples[0][0] <= done.low:
             sample = samples.popleft()

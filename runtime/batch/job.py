@@ -177,7 +177,7 @@ class Job:
                 if id_of is not None:
                     item_id = check_item_id(id_of(item))
                 if saw is not None:
-                    saw(key)
+                    saw(key if key_of is not None else (key, len(item)))
                 feed(key, item, item_id)
                 count += 1
                 if count == look:

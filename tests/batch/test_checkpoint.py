@@ -1,11 +1,12 @@
 """Checkpoints: what is durably done, and that nobody takes a wrong one up."""
 
+import itertools
 import json
 import os
 
 import pytest
 
-from runtime.batch.checkpoint import DIRECTORY, SAMPLE, Checkpoint, Purpose
+from runtime.batch.checkpoint import DIRECTORY, FORMAT, SAMPLE, Checkpoint, Purpose
 from workers.errors import CheckpointError
 
 PURPOSE = Purpose("Account", "add")
@@ -22,6 +23,11 @@ def open_checkpoint(tmp_path):
     yield open_
     for checkpoint in opened:
         checkpoint.close()
+
+
+def see(checkpoint, keys):
+    for key in keys:
+        checkpoint.saw(key)
 
 
 def test_a_job_that_is_killed_before_its_first_save_is_the_same_job_when_it_comes_again(
@@ -77,12 +83,52 @@ def test_a_changed_input_is_refused(open_checkpoint):
     other = open_checkpoint()
     for number in range(2 * SAMPLE - 1):
         other.saw(f"key {number}" if number != 100 else "changed")
-    with pytest.raises(CheckpointError, match=r"the first 2,048 items have other keys"):
-        other.saw(f"key {2 * SAMPLE - 1}")
+    with pytest.raises(CheckpointError, match=r"the first 2,053 items have other keys"):
+        see(other, (f"key {number}" for number in range(2 * SAMPLE - 1, 2 * SAMPLE + 5)))
     other.close()
     shorter = open_checkpoint()
     with pytest.raises(CheckpointError, match="the input has 10 items"):
         shorter.ended(10)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 500, SAMPLE, SAMPLE + 1, 5 * SAMPLE])
+@pytest.mark.parametrize("behind", [0, 1, 100, 3 * SAMPLE])
+def test_nothing_is_done_of_an_input_that_is_another_one(open_checkpoint, count, behind):
+    first = open_checkpoint()
+    see(first, range(count + behind))
+    if not behind:
+        first.ended(count)
+    first.done.add(range(count))
+    first.save()
+    first.close()
+    same = open_checkpoint()
+    see(same, range(count + 10))
+    same.ended(count + 10)
+    same.save()
+    same.close()
+    other = open_checkpoint()
+    with pytest.raises(CheckpointError, match="items have other keys than those"):
+        see(other, ["changed", *range(1, count)])
+    other.close()
+    if behind <= 100 or count >= SAMPLE:
+        shorter = open_checkpoint()
+        see(shorter, range(count // 2))
+        with pytest.raises(CheckpointError, match=f"the input has {count // 2:,} items"):
+            shorter.ended(count // 2)
+
+
+def test_a_checkpoint_of_the_first_format_is_taken_up_without_a_look_at_the_input(
+    open_checkpoint, tmp_path
+):
+    first = open_checkpoint()
+    first.done.add([0, 1])
+    first.save()
+    first.close()
+    path = tmp_path / DIRECTORY / "job.json"
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), "format": 1, "sample": [2, 3]}))
+    second = open_checkpoint()
+    see(second, range(10))
+    assert second.done.low == 2
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"format": 1, "job": 3}', b"\xff"])
@@ -96,8 +142,8 @@ def test_a_file_that_is_no_checkpoint_is_refused(open_checkpoint, tmp_path, cont
 def test_a_newer_format_is_refused(open_checkpoint, tmp_path):
     open_checkpoint("old").save()
     kept = json.loads((tmp_path / DIRECTORY / "old.json").read_bytes())
-    (tmp_path / DIRECTORY / "job.json").write_text(json.dumps({**kept, "format": 2}))
-    with pytest.raises(CheckpointError, match=r"newer Roost \(format 2\)"):
+    (tmp_path / DIRECTORY / "job.json").write_text(json.dumps({**kept, "format": FORMAT + 1}))
+    with pytest.raises(CheckpointError, match=rf"newer Roost \(format {FORMAT + 1}\)"):
         open_checkpoint()
 
 
@@ -170,3 +216,18 @@ def test_an_item_that_failed_under_raise_comes_again_and_one_that_was_collected_
             list(results("raised", "raise"))
     assert len(list(results("collected", "collect"))) == 2
     assert list(results("collected", "collect")) == []
+
+
+def test_rows_of_a_table_are_not_lost_to_another_batch(accounts):
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"key": "a", "n": range(1000)})
+
+    def results(batch):
+        return accounts.map("rows", table, key="key", batch=batch, checkpoint="cut")
+
+    first = results(10)
+    done = sum(rows for _, rows in itertools.islice(first, 50))
+    first.close()
+    with pytest.raises(CheckpointError, match="tables also with the same batch"):
+        list(results(20))
+    assert done + sum(rows for _, rows in results(10)) == 1010  # the last one is yielded again
