@@ -158,7 +158,8 @@ class Pump:
         self._suspects: deque[Flight] = deque()
         self._suspect: Flight | None = None
         self._count = itertools.count()
-        self._run_limit = FIRST_RUN
+        # Calls of a function have no order: the first ones may each take a host long.
+        self._run_limit = 1 if plan.shared else FIRST_RUN
         self._item_bytes = 0.0
         self._results: deque[tuple[Any, Any, BaseException | None, Sequence[Entry]]] = deque()
         self._finished: dict[int, tuple[Any, Any, BaseException | None, Sequence[Entry]] | None]

@@ -22,6 +22,7 @@ from runtime.batch.chunks import apply_all
 from runtime.batch.job import Job
 from runtime.client.instance import by_value
 from runtime.wire.runs import ALONE, FUNCTIONS, Run, ready
+from workers.errors import RuntimeClosed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -52,9 +53,12 @@ def job_of(connection: Connection, plan: Plan, function: Callable[..., Any], ite
         except Exception as cause:
             raise TypeError(f"the function cannot be sent to the hosts: {cause}") from cause
     directory = connection.run / FUNCTIONS
-    directory.mkdir(mode=0o700, exist_ok=True)
     path = directory / secrets.token_hex(8)
-    path.write_bytes(pickled)
+    try:
+        directory.mkdir(mode=0o700, exist_ok=True)
+        path.write_bytes(pickled)
+    except FileNotFoundError:  # the run directory goes with the instance
+        raise RuntimeClosed(connection.ending or "the instance has ended") from None
     plan = replace(
         plan,
         method=f"{sha256(pickled).hexdigest()}:{path.name}",
@@ -123,7 +127,9 @@ class HostExecutor(Executor):
         if chunksize == 1:
             return super().map(fn, *iterables, timeout=timeout, **more)
         items = zip(*iterables, strict=False)
-        chunks = super().map(partial(apply_all, fn), _chunks(items, chunksize), timeout=timeout)
+        chunks = super().map(
+            partial(apply_all, fn), _chunks(items, chunksize), timeout=timeout, **more
+        )
         return (result for chunk in chunks for result in chunk)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

@@ -8,9 +8,9 @@ from concurrent import futures
 import numpy as np
 import pytest
 
-from runtime import aconnect
+from runtime import Runtime, aconnect
 from runtime.wire.runs import FUNCTIONS
-from workers.errors import HostLost
+from workers.errors import HostLost, RuntimeClosed
 
 
 def square(n):
@@ -157,3 +157,10 @@ def test_a_large_array_is_sent_as_it_was_at_the_call(rt):
         sums.append(rt.submit(np.sum, array))
         array += 1
     assert [future.result() for future in sums] == [1 << 20, 2 << 20, 3 << 20]
+
+
+def test_run_after_the_end_says_so(tmp_path):
+    with Runtime(data_dir=tmp_path, hosts=1) as ended:
+        assert list(ended.run(square, [2])) == [4]
+    with pytest.raises(RuntimeClosed, match="the instance has ended"):
+        ended.run(square, [2])

@@ -193,6 +193,13 @@ def test_suspects_are_sent_one_at_a_time_and_taken_apart_when_lost_alone():
     assert pump._lanes == {}
 
 
+def test_a_few_calls_of_a_function_are_spread_over_the_hosts():
+    pump, _ = pump_of(shared=4)
+    for item in range(4):
+        pump.feed(None, item)
+    assert [len(flight.entries) for flight in sent(pump)] == [1, 1, 1, 1]
+
+
 def test_a_suspect_is_sent_again_when_its_host_has_lived_for_a_while():
     pump, clock = pump_of(retries=20)
     pump.feed("a", 0)
