@@ -354,8 +354,9 @@ class Pump:
     def fail(self, flight: Flight, error: BaseException) -> None:
         """Take the failure of a whole run."""
         self._landed(flight)
-        if isinstance(error, RuntimeClosed):
+        if isinstance(error, RuntimeClosed):  # says nothing of the items: they are not done
             self.fatal = error
+            return
         if isinstance(error, HostLost):
             flight.losses += 1
         self._fail(flight, error)
@@ -367,7 +368,7 @@ class Pump:
 
     def _fail(self, flight: Flight, error: BaseException) -> None:
         flight.attempts += 1
-        if _passing(error) and flight.attempts <= self._plan.retries and self.fatal is None:
+        if _passing(error) and flight.attempts <= self._plan.retries:
             self.tally.retried += len(flight.entries)
             wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (flight.attempts - 1))
             wait *= 0.5 + self._jitter()

@@ -217,6 +217,8 @@ def test_the_end_of_the_runtime_ends_the_map_whatever_errors_says():
     (flight,) = sent(pump)
     pump.fail(flight, RuntimeClosed("closed"))
     assert isinstance(pump.fatal, RuntimeClosed)
+    assert drain(pump) == []  # as a failure it would count as done, and a rerun would skip it
+    assert 0 not in pump.done
 
 
 def test_an_item_that_cannot_be_sent_fails_alone():
