@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FORMAT: Final = 2
-"""1 had another checksum of the input."""
+"""1 had another checksum of the input, and counted failures that were raised."""
 
 DIRECTORY: Final = "checkpoints"
 """In the data directory."""
@@ -125,7 +125,7 @@ class Checkpoint:
             if version <= FORMAT:
                 self.job = str(kept["job"])
                 purpose = Purpose(str(kept["class"]), str(kept["method"]))
-                self.failed = int(kept["failed"])
+                self.failed = int(kept["failed"]) if version == FORMAT else 0
                 self.note = kept["note"]
                 sample = kept["sample"]
                 if version == FORMAT and sample[0]:

@@ -259,8 +259,9 @@ class Job:
         kept = self.checkpoint
         assert kept is not None
         began = time.monotonic()
-        kept.failed += self.pump.tally.failed - self._failed_saved
-        self._failed_saved = self.pump.tally.failed
+        if self.plan.errors != "raise":  # what is raised is not done, and comes again
+            kept.failed += self.pump.tally.failed - self._failed_saved
+            self._failed_saved = self.pump.tally.failed
         kept.save()
         self._saved_at = time.monotonic()
         self._every = max(EVERY, 20 * (self._saved_at - began))

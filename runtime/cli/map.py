@@ -208,12 +208,14 @@ class _Map:
             results.close()
             output.close()
             failures.close()
+        tally, kept = results.tally, results.checkpoint
+        failed_before = kept.failed - tally.failed if kept is not None else 0
         if not self._quiet:
             statuses = self._runtime.status()
             seconds = time.monotonic() - began
-            self._tallies.show(results.tally, seconds, statuses, busy)
+            self._tallies.show(tally, failed_before, seconds, statuses, busy)
         self._runtime.close()
-        return FAILURES if results.tally.failed else 0
+        return FAILURES if tally.failed or failed_before else 0
 
     def _open(self) -> Runtime:
         try:

@@ -52,6 +52,7 @@ class Tallies:
     def show(
         self,
         tally: Tally,
+        failed_before: int,
         seconds: float,
         hosts: Sequence[HostStatus],
         busy_before: Mapping[int, float],
@@ -62,7 +63,8 @@ class Tallies:
         text = f"{tally.done:,} items of {more}{len(self._keys):,} keys in {seconds:.1f} s"
         click.echo(f"{text}, {rate:,.0f} a second", err=True)
         if tally.skipped:
-            click.echo(f"{tally.skipped:,} items were done before", err=True)
+            failed = f", of which {failed_before:,} failed" if failed_before else ""
+            click.echo(f"{tally.skipped:,} items were done before{failed}", err=True)
         if tally.retried:
             click.echo(f"{tally.retried:,} items were sent again", err=True)
         if tally.failed:

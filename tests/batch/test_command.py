@@ -164,6 +164,16 @@ def test_with_keep_going_failures_are_written_and_the_exit_code_is_3(roost_map, 
     assert "1 items failed\n  k9: ValueError: a negative deposit" in done.stderr
 
 
+def test_what_failed_in_an_earlier_run_of_a_checkpoint_is_not_forgotten(roost_map):
+    bad, good = {"who": "k", "n": -1}, {"who": "k", "n": 1}
+    common = ("deposit", "-k", "who", "--checkpoint", "failures")
+    assert roost_map(*common, input=json_lines([good, bad])).returncode == 1
+    assert roost_map(*common, "--keep-going", input=json_lines([good, bad])).returncode == 3
+    done = roost_map(*common, "--keep-going", input=json_lines([good, bad, good]))
+    assert done.returncode == 3
+    assert "2 items were done before, of which 1 failed" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("text", "arguments", "says"),
     [
