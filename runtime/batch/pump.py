@@ -11,7 +11,8 @@ many, so that the memory of what is done out of order is bounded too.
 
 A run that was lost with its host twice is suspected of having killed it, and is sent while no other
 suspect is, and after a wait in which others make use of the host. Lost once more, its items are sent
-one by one. So one poisonous item fails by itself.
+one by one; so they are for the last attempt, whatever a run failed of as a whole. So one poisonous item
+fails by itself.
 """
 
 from __future__ import annotations
@@ -266,8 +267,7 @@ class Pump:
         if self._suspects and self._suspect is None:
             flight = self._suspect = self._suspects.popleft()
             if self._mode == EACH and flight.losses >= GUILTY and not flight.rest:
-                flight.rest = flight.entries[1:]
-                del flight.entries[1:]
+                self._take_apart(flight)
             self.under_way += 1
             yield flight
 
@@ -359,7 +359,14 @@ class Pump:
             return
         if isinstance(error, HostLost):
             flight.losses += 1
+        if flight.attempts + 1 == self._plan.retries and self._mode == EACH and _passing(error):
+            self._take_apart(flight)  # the last attempt shall tell whose fault it is
         self._fail(flight, error)
+
+    def _take_apart(self, flight: Flight) -> None:
+        """Have the items of a run sent one by one."""
+        flight.rest = [*flight.entries[1:], *flight.rest]
+        del flight.entries[1:]
 
     def _landed(self, flight: Flight) -> None:
         self.under_way -= 1

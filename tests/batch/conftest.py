@@ -96,6 +96,13 @@ class Account(DurableObject):
     async def never(self, _n):
         await asyncio.get_running_loop().create_future()
 
+    async def abort_on(self, item):
+        number, odd = item
+        if number == odd:
+            self.ctx.abort("enough")
+        await self.ctx.storage.put(f"applied {number}", True)
+        return number
+
     def die_on(self, item):
         number, deadly = item
         if number == deadly:

@@ -9,7 +9,7 @@ import pytest
 
 from runtime import Runtime
 from runtime.batch import job
-from workers.errors import HostLost, RemoteError, RuntimeClosed
+from workers.errors import HostLost, ObjectReset, RemoteError, RuntimeClosed
 
 
 def test_every_item_reaches_the_object_of_its_key_and_its_result_comes_back(accounts):
@@ -213,6 +213,15 @@ def test_a_deadly_item_with_the_usual_retries_leaves_the_instance_alive(accounts
     pairs = list(accounts.map("die_on", items, key=lambda _: "deadly", errors="collect"))
     assert isinstance(pairs[0][1], HostLost)
     assert [value for _, value in pairs[1:]] == [1, 2]
+
+
+def test_an_item_that_resets_its_object_fails_alone(accounts):
+    items = [(number, 2) for number in range(4)]  # one run
+    pairs = list(
+        accounts.map("abort_on", items, key=lambda _: "reset", errors="collect", retries=1)
+    )
+    assert [value for _, value in pairs if isinstance(value, int)] == [0, 1, 3]
+    assert isinstance(pairs[2][1], ObjectReset)
 
 
 @pytest.mark.parametrize("how", ["exit", "interrupt", "cancel"])

@@ -193,6 +193,24 @@ def test_suspects_are_sent_one_at_a_time_and_taken_apart_when_lost_alone():
     assert pump._lanes == {}
 
 
+@pytest.mark.parametrize("retries", [1, 3])
+@pytest.mark.parametrize("error", [HostLost("gone"), RoostError("reset", retryable=True)])
+def test_a_run_that_fails_as_a_whole_is_taken_apart_before_any_of_its_items_fails(retries, error):
+    pump, clock = pump_of(retries=retries, errors="collect")
+    for item in range(4):
+        pump.feed("a", item)
+    found = []
+    while len(found) < 4:
+        clock.now += 10
+        for flight in sent(pump):
+            if 2 in [entry[1] for entry in flight.entries]:
+                pump.fail(flight, error)
+            else:
+                pump.answer(flight, reply(flight))
+        found += drain(pump)
+    assert found == [("a", 0), ("a", 1), ("a", error), ("a", 3)]
+
+
 def test_a_few_calls_of_a_function_are_spread_over_the_hosts():
     pump, _ = pump_of(shared=4)
     for item in range(4):
