@@ -278,7 +278,7 @@ class Job:
             if self.checkpoint is not None:
                 self.checkpoint.close()
             if self.progress is not None:
-                self.progress.close(self.pump.tally)
+                self.progress.close(self.pump.tally, finished=self.pump.finished)
             self.on_close()
 
     def where(self) -> str:

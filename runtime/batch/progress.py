@@ -55,6 +55,7 @@ class Progress:
             return
         if not sys.stderr.isatty():
             return
+        left = (TextColumn("left"), TimeRemainingColumn()) if total is not None else ()
         self._bar = Bar(
             SpinnerColumn(),
             TextColumn("[bold]{task.description}"),
@@ -62,8 +63,7 @@ class Progress:
             MofNCompleteColumn(),
             TextColumn("{task.fields[facts]}"),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            *left,
             console=Console(stderr=True),
             auto_refresh=False,
         )
@@ -100,17 +100,16 @@ class Progress:
             return [f"{len(loads)} hosts {sum(loads) / len(loads):.0%}"]
         return ["hosts " + " ".join(f"{load:.0%}" for load in loads)]
 
-    def close(self, tally: Tally) -> None:
+    def close(self, tally: Tally, *, finished: bool) -> None:
         """Show the last numbers and leave the line as it is."""
         done = tally.done + tally.skipped
+        if self._bar is not None and finished:
+            self._bar.update(self._task, total=done)
+        if self._bar is not None or self._cell is not None:
+            self._write(done, [f"[red]{tally.failed:,} failed[/]"] if tally.failed else [])
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, total=self._total or done)
-            self._bar.refresh()
             self._bar.stop()
-            self._bar = None
-        elif self._cell is not None:
-            self._write(done, [f"{tally.failed:,} failed"] if tally.failed else [])
-            self._cell = None
+        self._bar = self._cell = None
 
     def _write(self, done: int, facts: list[str]) -> None:
         if self._bar is not None:
