@@ -78,6 +78,7 @@ def roost() -> None:
 
 def main() -> None:
     """Run the command line; see the module's text."""
+    _open_standard_streams()
     try:
         code = roost.main(prog_name="roost", standalone_mode=False)
         sys.stdout.flush()
@@ -93,6 +94,19 @@ def main() -> None:
         click.echo(f"{click.style('roost:', fg='red', bold=True)} {_text(error)}", err=True)
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _open_standard_streams() -> None:
+    """Make standard streams that were closed (`>&-`) the null device.
+
+    Files that are opened later would have their descriptors, and with them what is printed.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r"))
 
 
 def _text(error: Exception) -> str:

@@ -257,6 +257,24 @@ def test_what_the_script_did_not_do_is_told_without_the_lines_of_roost(roost_map
     assert "the result of the key 'a' cannot be written: JSON cannot say what obj" in done.stderr
 
 
+def test_a_standard_stream_that_is_closed_is_the_null_device(folder):
+    (folder / "in.jsonl").write_text(json_lines(rows(3)))
+    done = subprocess.run(
+        f"{ROOST} map bank.py Account deposit -k who -i in.jsonl -q >&-; echo $? >code;"
+        f"{ROOST} map bank.py Account deposit -k who -o out.jsonl <&- >&-; echo $? >>code",
+        shell=True,
+        check=False,
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    assert (folder / "code").read_text() == "0\n0\n", done.stderr
+    assert done.stderr.startswith("0 items of 0 keys")
+    assert "Traceback" not in done.stderr
+    assert (folder / "out.jsonl").read_text() == ""
+
+
 def test_a_known_id_is_not_applied_again(roost_map):
     records = [{"who": "a", "n": 1, "id": f"p{n % 3}"} for n in range(9)]
     for _ in range(2):
