@@ -199,6 +199,8 @@ class _Map:
                 self._writing = False
                 if self.caught:
                     raise KeyboardInterrupt
+        except RuntimeClosed as ended:  # by somebody else, perhaps who had started the instance
+            raise RoostError(f"{ended}; {self._where(results)}") from ended
         except Exception as error:
             if isinstance(error, RoostError | OSError) and not getattr(error, "remote", False):
                 raise
@@ -279,16 +281,17 @@ class _Map:
             signal.signal(caught, lambda *_: os._exit(code))  # once more: at once
         if self._results is not None:
             self._results.close()
-            tally = self._results.tally
-            text = f"stopped; {tally.done + tally.skipped:,} items are done"
-            if self._given["checkpoint"] is not None:
-                text += "; the same command goes on from there"
-            else:
-                text += " (with --checkpoint NAME, the same command would go on from there)"
+            text = f"stopped; {self._where(self._results)}"
             click.echo(f"{click.style('roost:', fg='red', bold=True)} {text}", err=True)
         if self._runtime is not None:
             self._runtime.close()
         return code
+
+    def _where(self, results: Results) -> str:
+        done = f"{results.tally.done + results.tally.skipped:,} items are done"
+        if self._given["checkpoint"] is not None:
+            return f"{done}; the same command goes on from there"
+        return f"{done} (with --checkpoint NAME, the same command would go on from there)"
 
 
 def _apart(source: str, output: str, failures: str | None) -> None:

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from runtime import Runtime
+from workers import DurableObject
 
 ROOST = str(Path(sys.executable).with_name("roost"))
 
@@ -389,6 +390,22 @@ def test_a_result_is_there_though_the_input_waits(piped, form):
         assert json.loads(process.stdout.readline()) == {"key": "a", "result": n}
     process.stdin.close()
     assert process.wait(30) == 0
+
+
+def test_the_end_of_an_instance_that_others_started_is_told_with_what_is_done(folder, piped):
+    class Account(DurableObject):
+        def deposit(self, row):
+            return row["n"]
+
+    with Runtime(objects={"Account": Account}, data_dir=folder / ".roost", hosts=1):
+        process = piped("--checkpoint", "cut")
+        process.stdin.write(json_lines(rows(1)).encode())
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline()) == {"key": "k0", "result": 0}
+    _, errors = process.communicate(json_lines(rows(1)).encode(), timeout=30)
+    assert process.returncode == 1
+    assert errors.endswith(b"; 1 items are done; the same command goes on from there\n")
+    assert errors.count(b"\n") == 1
 
 
 def test_ctrl_c_ends_it_though_nobody_reads_the_results(folder, piped, roost_map):
