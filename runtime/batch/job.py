@@ -38,6 +38,10 @@ SLOW_SECONDS: Final = 0.01
 STARVED_SECONDS: Final = 0.02
 """How often to look at an input that has nothing now."""
 
+UNSAVED: Final = 256
+"""Items with chosen ids that are read and not yielded, and those yielded before a checkpoint is saved.
+A rerun sends all of them again, and an object remembers no more than 1,024 chosen ids."""
+
 TARGETS: Final = 65_536
 """Addresses of objects that are remembered."""
 
@@ -76,6 +80,8 @@ class Job:
         """Whether there is room for items, and the input, which can say so, has none now."""
         self.slow = False
         """Whether the last portion had to be waited for."""
+        if plan.item_id is not None and plan.checkpoint is not None:
+            plan = replace(plan, in_flight=min(plan.in_flight, UNSAVED))
         if self._key_of is None:
             self.plan = _by_tables(plan)
         else:
@@ -92,6 +98,7 @@ class Job:
         self._saved_at = time.monotonic()
         self._every = EVERY
         self._failed_saved = 0
+        self._done_saved = 0
         self.input_error: BaseException | None = None
         """What ended the input, if it did not end by itself."""
         self.on_close: Callable[[], object] = lambda: None
@@ -238,7 +245,10 @@ class Job:
     def turn(self) -> None:
         """Save and show how it stands, if it is time to."""
         now = time.monotonic()
-        if self.checkpoint is not None and now - self._saved_at >= self._every:
+        if self.checkpoint is not None and (
+            now - self._saved_at >= self._every
+            or (self._item_id is not None and self.pump.tally.done - self._done_saved >= UNSAVED)
+        ):
             self.save()
         if self.progress is not None:
             self.progress.show(self.pump.tally, self.pump.open_items, now)
@@ -259,6 +269,7 @@ class Job:
         kept = self.checkpoint
         assert kept is not None
         began = time.monotonic()
+        self._done_saved = self.pump.tally.done
         if self.plan.errors != "raise":  # what is raised is not done, and comes again
             kept.failed += self.pump.tally.failed - self._failed_saved
             self._failed_saved = self.pump.tally.failed

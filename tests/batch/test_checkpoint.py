@@ -7,6 +7,7 @@ import os
 import pytest
 
 from runtime.batch.checkpoint import DIRECTORY, FORMAT, SAMPLE, Checkpoint, Purpose
+from runtime.host.ledger import GIVEN_IDS
 from workers.errors import CheckpointError
 
 PURPOSE = Purpose("Account", "add")
@@ -231,3 +232,17 @@ def test_rows_of_a_table_are_not_lost_to_another_batch(accounts):
     with pytest.raises(CheckpointError, match="tables also with the same batch"):
         list(results(20))
     assert done + sum(rows for _, rows in results(10)) == 1010  # the last one is yielded again
+
+
+@pytest.mark.parametrize(("method", "batch"), [("log", 1), ("add_all", 7), ("add_all", 256)])
+def test_an_object_remembers_all_chosen_ids_that_a_rerun_sends_again(accounts, method, batch):
+    results = accounts.map(
+        method,
+        range(3000),
+        key=lambda _: f"ids {batch}",
+        item_id=lambda n: n,
+        batch=batch,
+        checkpoint=f"ids {batch}",
+    )
+    for _ in results:
+        assert results.tally.read - results.checkpoint.saved_low <= GIVEN_IDS

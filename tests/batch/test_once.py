@@ -200,3 +200,18 @@ def test_items_of_one_id_in_one_batch_are_given_once_and_share_their_result(rt):
     )
     assert pairs == [("twice", [("a", 1), ("b", 2)])]
     assert accounts.getByName("twice").seen() == [("a", 1), ("b", 2)]
+
+
+async def test_a_batch_of_more_ids_than_are_kept_is_known_when_it_comes_again(open_storage):
+    storage = open_storage()
+    ledger = Ledger(storage)
+    ids = tuple(range(GIVEN_IDS + 500))
+    await storage.put("k", 1)
+    ledger.note(None, "", ids, "done")
+    ledger.begin("", 0)
+    assert ledger.find("", 0).value() == "done"
+    await storage.put("k", 2)
+    ledger.note(None, "", ("next",), "more")
+    ledger.begin("", 0)
+    assert ledger.find("", 0) is None
+    assert ledger.find("", "next").value() == "more"
