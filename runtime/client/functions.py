@@ -92,8 +92,9 @@ class HostExecutor(Executor):
     the hosts as they are. A call whose host dies fails with HostLost (`.retryable`).
     """
 
-    def __init__(self, submit: Callable[..., Future[Any]]) -> None:
+    def __init__(self, submit: Callable[..., Future[Any]], hosts: int) -> None:
         self._submit = submit
+        self._max_workers = hosts  # the pools of the standard library have it, and dask asks for it
         self._under_way: set[Future[Any]] = set()
         self._shut = False
 

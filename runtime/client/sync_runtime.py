@@ -175,7 +175,7 @@ class Runtime:
 
     def executor(self) -> HostExecutor:
         """Return a `concurrent.futures.Executor` over the hosts, for code that takes one."""
-        return HostExecutor(self.submit)
+        return HostExecutor(self.submit, self._connection.roster.hosts)
 
     def objects(self, class_name: str | None = None, *, limit: int = 1000) -> list[ObjectRecord]:
         """Return objects that have stored something, of a class or of all, at most `limit`."""

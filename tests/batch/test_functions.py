@@ -159,6 +159,10 @@ def test_a_large_array_is_sent_as_it_was_at_the_call(rt):
     assert [future.result() for future in sums] == [1 << 20, 2 << 20, 3 << 20]
 
 
+def test_an_executor_tells_how_many_workers_it_has_as_those_of_the_standard_library_do(rt):
+    assert rt.executor()._max_workers == 2
+
+
 def test_run_after_the_end_says_so(tmp_path):
     with Runtime(data_dir=tmp_path, hosts=1) as ended:
         assert list(ended.run(square, [2])) == [4]
