@@ -29,7 +29,7 @@ from cloudpickle import list_registry_pickle_by_value
 
 from runtime.wire.messages import CALL, CALL_PACKED
 from runtime.wire.shelf import OUT_OF_BAND, Shelf, buffers_of
-from workers.errors import RemoteError, RoostError, WireError, attach_remote
+from workers.errors import HostLost, RemoteError, RoostError, WireError, attach_remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -222,8 +222,17 @@ def parcel(args: tuple[Any, ...], kwargs: dict[str, Any], shelf: Shelf = SOCKET)
 
 
 def unpack(data: bytes, frames: Sequence[Frame]) -> Any:
-    """Return a packed value. Arrays over received buffers are read-only."""
-    return pickle.loads(data, buffers=buffers_of(frames)) if frames else pickle.loads(data)
+    """Return a packed value. Arrays over received buffers are read-only.
+
+    Raises HostLost when its sender died, and its large buffers went with it, before it was read.
+    """
+    if not frames:
+        return pickle.loads(data)
+    try:
+        buffers = buffers_of(frames)
+    except FileNotFoundError as cause:
+        raise HostLost("the host died before its large values were read; call again") from cause
+    return pickle.loads(data, buffers=buffers)
 
 
 def pack_error(error: BaseException, object_id: bytes | None, *, remote: bool = True) -> bytes:

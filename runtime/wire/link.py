@@ -575,6 +575,8 @@ def _has_frames(message: Message) -> bool:
 def _set_packed(reply: Waiter, data: bytes, buffers: Sequence[Frame]) -> None:
     try:
         value = unpack(data, buffers)
+    except HostLost as lost:
+        reply.set_exception(lost)
     except BaseException as cause:  # its type may not be importable here
         error = TypeError(f"the result of the call cannot be read here: {cause}")
         error.__cause__ = cause

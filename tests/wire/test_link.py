@@ -18,6 +18,7 @@ from runtime.wire import link as link_module
 from runtime.wire import messages as m
 from runtime.wire.codec import OUT_OF_BAND, pack_error, pack_still, parcel, unpack
 from runtime.wire.link import Link, Reply, describe
+from runtime.wire.shelf import SHELVED, Shelf, sweep
 from tests.stepping import StepLoop, settle
 from workers.errors import HostLost, Overloaded, RuntimeClosed
 
@@ -193,6 +194,16 @@ def test_a_result_that_cannot_be_read_here_is_a_type_error_and_harms_no_other(li
     data, _ = pack_still(Refuses())
     link.receive([(m.RESULT_PACKED, 1, data, 0), (m.RESULT, 2, 2)], [])
     assert "cannot be read here" in str(first.exception())
+    assert second.result() == 2
+
+
+def test_a_large_result_that_went_with_its_host_is_a_lost_host(link, call, tmp_path):
+    link.connected(1, Carrier())
+    first, second = call(1), call(2)
+    data, frames = pack_still(np.zeros(SHELVED), Shelf(tmp_path, "h1-aa"))
+    sweep(tmp_path, "h1-aa")
+    link.receive([(m.RESULT_PACKED, 1, data, 1), (m.RESULT, 2, 2)], frames)
+    assert isinstance(first.exception(), HostLost)
     assert second.result() == 2
 
 
