@@ -119,7 +119,7 @@ class Journal:
     def takes(self) -> bool:
         """Return whether the next round may append; otherwise it must make the journal start."""
         if self.starting or self.unsound or self._stranded or self._end > JOURNAL_BYTES:
-            self._restart()  # once more if it could not start: marks of before mean nothing
+            self._restart()  # once more if it could not start: a file may be stranded since
         return not self.starting
 
     def append(self, rows: Mapping[SlotFile, Rows]) -> None:

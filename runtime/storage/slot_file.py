@@ -118,6 +118,7 @@ _MARK: Final = (
     "INSERT INTO journals VALUES(?, ?, ?) "
     "ON CONFLICT(name) DO UPDATE SET id = excluded.id, number = excluded.number"
 )
+_UNMARK: Final = "DELETE FROM journals WHERE name <> ?"
 _COPY: Final = (
     ("objects", "INSERT INTO objects VALUES(?, ?, ?, ?)"),
     ("alarms", "INSERT INTO alarms VALUES(?, ?, ?, ?)"),
@@ -437,6 +438,9 @@ class SlotFile(WalFile):
             if journal is not None and (self._ahead or self.in_journal != journal.id or divided):
                 mark = journal.path.name, journal.id, journal.number
                 statements = [(_MARK, [mark]), *self._overdue()]
+                if self.in_journal != journal.id:
+                    # The file has all that others had, and must not get it again.
+                    statements.append((_UNMARK, [mark[:1]]))
             statements += self._noted(statements_of(changes, self._clock(), large=self._large))
             cursor.execute("BEGIN IMMEDIATE")
             for sql, rows in statements:

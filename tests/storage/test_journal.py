@@ -532,6 +532,44 @@ def test_a_file_that_cannot_have_all_when_it_is_closed_leaves_the_journal_and_th
     assert not first.exists()
 
 
+@pytest.mark.parametrize("durability", ["strict", "relaxed"])
+def test_what_a_journal_had_that_was_left_is_not_brought_in_over_what_came_after(
+    shelf, tmp_path, durability
+):
+    house = shelf("ab", durability=durability)
+    house.put(1)
+    house.put(2)
+    house.files[0]._connection.set_commit_hook(lambda: True)  # makes every COMMIT fail
+    house.files[0].close()
+    house.put(3, "a")  # goes on in another journal
+    house.put(4, "a")
+    house.files[1].catch_up()
+    assert len([*(tmp_path / "slots").glob("*.journal")]) == 2
+    dead = copied(tmp_path / "slots", tmp_path / "dead")
+    with closing(SlotFile(dead / "00001.sqlite")) as file:
+        assert file.read(NAMESPACE.from_name("a").raw, b"k") == b"\x80\x05K\x04."
+
+
+def test_nor_does_a_journal_that_was_about_to_start_take_what_such_a_file_lacks(
+    shelf, tmp_path, monkeypatch
+):
+    house = shelf("ab")
+    house.put(1)
+    house.put(2)
+    lacking = house.files[0]
+    lacking._connection.set_commit_hook(lambda: True)  # makes every COMMIT fail
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "JOURNAL_BYTES", 0)
+        house.put(3, "a")  # it cannot start: a file cannot catch up
+    assert house.journal.starting
+    lacking.close()
+    house.put(4, "a")
+    assert not house.journal.starting
+    dead = copied(tmp_path / "slots", tmp_path / "dead")
+    with closing(SlotFile(dead / "00000.sqlite")) as file:
+        assert file.read(NAMESPACE.from_name("b").raw, b"k") == b"\x80\x05K\x02."
+
+
 def test_a_journal_that_cannot_be_read_when_its_file_is_mended_stays(shelf, monkeypatch):
     house = shelf("a", slots=1)
     house.put(1)
