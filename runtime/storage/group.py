@@ -190,8 +190,6 @@ class CommitGroup:
             for file in journal.members:
                 parts.setdefault(file, _Part(file))
             starts.append(_Part(journal))
-        if journal is not None and takes is not None and parts:
-            journal.divide()
         _commit(parts, homes)
         if any(part.error for part in parts.values()):
             starts.clear()  # a file has not caught up: the next round tries again

@@ -20,7 +20,8 @@ content: for each file its name, rows, deleted keys, and what it needs. Reading 
 
 Without syncs (durability "relaxed") a power cut may leave of each file another end. A record must not
 be brought in then if a commit that the file made by itself before it is lost. So each such commit has a
-mark of its own number, before which an empty record is written, and later records need that mark (`divide`).
+mark with a number of its own, and later records need that mark. The number is no record's: before the
+next one the journal has that one's number, a record whose content is it (`divide`).
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class Journal:
     id: int
     """Its name until it starts anew; no two are the same."""
     number: int
-    """How many records it has."""
+    """The number of its next record: how many it has, if nothing divides them."""
     relaxed: bool
     """Whether nothing is synced."""
     starting: bool
@@ -107,7 +108,7 @@ class Journal:
         if self._stranded:
             self._leave_behind()
         self.id = secrets.randbits(63)
-        self.number = 0
+        self.number = self._counted = 0
         self.starting = True
         self._end = _HEAD.size
 
@@ -127,7 +128,9 @@ class Journal:
         content = marshal.dumps(
             [(file.label, *its, file.needs) for file, its in rows.items()], _PLAIN
         )
-        data = _RECORD.pack(len(content), _checksum(self.id, self.number, content)) + content
+        data = self._record(self.number, content)
+        if self.number != self._counted:
+            data = self._record(self._counted, marshal.dumps(self.number, _PLAIN)) + data
         end = room = self._end + len(data)
         if end > self._room:
             room += -end % _ROOM
@@ -139,17 +142,16 @@ class Journal:
             raise StorageError(f"journal {self.path} cannot be written: {cause}") from cause
         self._room = max(self._room, room)
         self._end = end
-        self.number += 1
+        self.number = self._counted = self.number + 1
         self.members.update(rows)
 
-    def divide(self) -> None:
-        """Tell the marks of the files' own commits that follow from all that were made before.
+    def _record(self, number: int, content: bytes) -> bytes:
+        return _RECORD.pack(len(content), _checksum(self.id, number, content)) + content
 
-        If that fails no record follows, before it starts anew.
-        """
-        if self.relaxed:
-            with suppress(StorageError):
-                self.append({})
+    def divide(self) -> int:
+        """Return the number of a mark that tells a file's own commit from all that were made before."""
+        self.number += 1
+        return self.number
 
     def _take_back(self) -> None:
         """Make void what there may be of a record that failed, so that nobody brings it in."""
@@ -288,10 +290,14 @@ def _read(
         content = data[at : at + length]
         if len(content) != length or checksum != _checksum(journal, number, content):
             break
-        for label, puts, deletes, *more in marshal.loads(content):  # noqa: S302 - the checksum says it is ours
+        at += length
+        its = marshal.loads(content)  # noqa: S302 - the checksum says it is ours
+        if isinstance(its, int):
+            number = its
+            continue
+        for label, puts, deletes, *more in its:
             needs = more[0] if more else 0  # an older version has written none
             records.setdefault(label, []).append((number, (puts, deletes), needs))
-        at += length
         number += 1
     return journal, records
 

@@ -432,16 +432,19 @@ class SlotFile(WalFile):
             if len(self._all) > MOST_KNOWN:
                 self._all = None
         try:
-            statements: list[tuple[str, list[Any]]] = []
             journal = self._journal
-            divided = journal is not None and journal.relaxed and bool(changes)
-            if journal is not None and (self._ahead or self.in_journal != journal.id or divided):
-                mark = journal.path.name, journal.id, journal.number
-                statements = [(_MARK, [mark]), *self._overdue()]
-                if self.in_journal != journal.id:
-                    # The file has all that others had, and must not get it again.
-                    statements.append((_UNMARK, [mark[:1]]))
-            statements += self._noted(statements_of(changes, self._clock(), large=self._large))
+            statements = self._overdue() if self._ahead else []
+            own = self._noted(statements_of(changes, self._clock(), large=self._large))
+            is_in = journal is not None and self.in_journal == journal.id
+            needs = self.needs if is_in else 0
+            if journal is not None:
+                if own and journal.relaxed:  # not for what an object's own file has alone
+                    needs = journal.divide()
+                if statements or not is_in or needs != self.needs:
+                    statements.append((_MARK, [(journal.path.name, journal.id, journal.number)]))
+                if not is_in:  # the file has all that others had, and must not get it again
+                    statements.append((_UNMARK, [(journal.path.name,)]))
+            statements += own
             cursor.execute("BEGIN IMMEDIATE")
             for sql, rows in statements:
                 cursor.executemany(sql, rows)
@@ -452,9 +455,7 @@ class SlotFile(WalFile):
                 raise
             raise self._unwritable(cause) from cause
         if journal is not None:
-            if divided or self.in_journal != journal.id:
-                self.needs = journal.number if divided else 0
-            self.in_journal = journal.id
+            self.in_journal, self.needs = journal.id, needs
             if self._ahead:
                 self._ahead = Ahead()
 

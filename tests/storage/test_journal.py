@@ -16,10 +16,20 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from runtime.config import Limits
 from runtime.ids import NamespaceKey
-from runtime.storage import RECORDS, CommitGroup, Journal, ObjectStorage, SlotFile, ahead, journal
+from runtime.storage import (
+    RECORDS,
+    CommitGroup,
+    Journal,
+    ObjectFiles,
+    ObjectStorage,
+    SlotFile,
+    ahead,
+    journal,
+)
 from runtime.storage import slot_file as slot_files
 from runtime.storage.journal import rows_after
 from runtime.storage.layout import clear_journals, journal_path
+from runtime.storage.write_set import Change
 from workers.errors import StorageError
 
 NAMESPACE = NamespaceKey("w-Room")
@@ -68,7 +78,7 @@ class Shelf:
     def on_sync(self, what, descriptor):
         os.fdatasync(descriptor)
 
-    def open(self, name):
+    def open(self, name, **options):
         storage = ObjectStorage(
             self.files[ord(name) % len(self.files)],
             NAMESPACE.from_name(name),
@@ -76,6 +86,7 @@ class Shelf:
             lambda: self.group.mark(storage),
             lambda: None,
             LIMITS,
+            **options,
         )
         return storage
 
@@ -388,6 +399,77 @@ def test_without_syncs_a_power_cut_leaves_of_each_object_what_it_was_once(rounds
             assert found in [(None, None), *(its[name] for its in were)]
         left.close()
     journal.JOURNAL_BYTES, ahead.MOST_AHEAD = lengths
+
+
+def test_without_syncs_a_record_is_void_without_the_commit_of_its_file_that_it_follows(
+    shelf, tmp_path
+):
+    house = shelf("a", slots=1, durability="relaxed")
+    house.put(1, key="first")
+    house.put(2, key="second")
+    run(house.objects["a"].setAlarm(FAR))
+    house.round()
+    early = on_disk(tmp_path)
+    house.put(b"x" * 300_000, key="third")  # past the journal, like the alarm
+    house.put(4, key="fourth")
+    assert house.files[0]._ahead
+    late = on_disk(tmp_path)
+    assert after_cut(tmp_path / "cut", early, late) == {"first": 1, "second": 2}
+    assert after_cut(tmp_path / "whole", late, late).keys() == {
+        "first",
+        "second",
+        "third",
+        "fourth",
+    }
+
+
+def test_without_syncs_a_commit_is_not_lost_between_others_when_the_journal_started_late(
+    shelf, tmp_path
+):
+    full = [True]
+
+    def pwrite(descriptor, data, offset):
+        if full[0]:
+            raise OSError(28, "No space left on device")
+        return os.pwrite(descriptor, data, offset)
+
+    house = shelf("a", slots=1, durability="relaxed", pwrite=pwrite)
+    assert house.put(1, key="first") == {}
+    early = on_disk(tmp_path)
+    full[0] = False
+    house.put(2, key="second")
+    house.put(3, key="third")
+    assert house.files[0]._ahead
+    late = on_disk(tmp_path)
+    assert after_cut(tmp_path / "cut", early, late) == {"first": 1}
+
+
+def test_without_syncs_a_slot_file_has_no_commit_of_an_object_that_changes_its_own_file_only(
+    shelf, tmp_path
+):
+    house = shelf("a", slots=1, durability="relaxed")
+    with closing(ObjectFiles(tmp_path / "objects", "relaxed", LIMITS)) as files:
+        a = house.objects["a"] = house.open("a", files=files)
+        a.sql.exec("CREATE TABLE t(n)")
+        for _ in range(3):  # what the slot file had goes
+            house.round()
+        log = Path(f"{house.files[0].path}-wal")
+        length = log.stat().st_size
+        a.sql.exec("INSERT INTO t VALUES(1)")
+        assert house.round() == {}
+        assert log.stat().st_size == length
+
+
+def after_cut(data, slot, rest):
+    """What object a has after a power cut that left the slot's file older than the journal."""
+    (data / "slots").mkdir(parents=True)
+    for name, content in {
+        **rest,
+        **{n: c for n, c in slot.items() if n.startswith("00000")},
+    }.items():
+        (data / "slots" / name).write_bytes(content)
+    with closing(Shelf(data, "a", slots=1, durability="relaxed")) as left:
+        return run(left.objects["a"].list())
 
 
 def on_disk(data):
