@@ -20,8 +20,8 @@ content: for each file its name, rows, deleted keys, and what it needs. Reading 
 
 Without syncs (durability "relaxed") a power cut may leave of each file another end. A record must not
 be brought in then if a commit that the file made by itself before it is lost. So each such commit has a
-mark with a number of its own, and later records need that mark. The number is no record's: before the
-next one the journal has that one's number, a record whose content is it (`divide`).
+mark with a number of its own, and later records need that mark. Such a number is no record's: the next
+record follows one whose content is only the number that comes then (`divide`).
 """
 
 from __future__ import annotations

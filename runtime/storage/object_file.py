@@ -171,6 +171,7 @@ class ObjectFile(WalFile):
         self._days = limits.history_days
         self._past: Past | None = None
         self._archive_at = self.CHECKPOINT_PAGES
+        self._is_strict = durability == "strict"
         super().__init__(path, durability=durability, fdatasync=fdatasync, vfs=vfs)
 
     def _bring_in(self, connection: apsw.Connection) -> None:
@@ -323,6 +324,12 @@ class ObjectFile(WalFile):
                 raise
             raise self._unwritable(cause) from cause
         self.is_home = True
+        self.needs_sync = True  # however relaxed: what moved, and may be old, is deleted after that
+
+    def sync(self) -> None:
+        """Make every commit made before this call durable, if it must be. For another thread."""
+        super().sync()
+        self.needs_sync = self._is_strict
 
     def begin(self, depth: int = 0) -> None:
         """Begin a transaction with so many savepoints in it, as far as they are not open."""

@@ -29,7 +29,6 @@ from runtime.storage import (
 from runtime.storage import slot_file as slot_files
 from runtime.storage.journal import rows_after
 from runtime.storage.layout import clear_journals, journal_path
-from runtime.storage.write_set import Change
 from workers.errors import StorageError
 
 NAMESPACE = NamespaceKey("w-Room")
@@ -458,6 +457,28 @@ def test_without_syncs_a_slot_file_has_no_commit_of_an_object_that_changes_its_o
         a.sql.exec("INSERT INTO t VALUES(1)")
         assert house.round() == {}
         assert log.stat().st_size == length
+
+
+def test_without_syncs_what_moves_to_a_file_of_its_own_is_durable_before_it_is_deleted(
+    shelf, tmp_path
+):
+    house = shelf("a", slots=1, durability="relaxed")
+    house.put(1)
+    left, raw, file = [], NAMESPACE.from_name("a").raw, house.files[0]
+
+    def fdatasync(descriptor):
+        left.append(len([*file.scan(raw)]))
+
+    limits = Limits(history_days=0)  # which is synced on its own
+    with closing(
+        ObjectFiles(tmp_path / "objects", "relaxed", limits, fdatasync=fdatasync)
+    ) as files:
+        a = house.objects["a"] = house.open("a", files=files)
+        for number in range(3):
+            a.sql.exec(f"CREATE TABLE t{number}(n)")
+            house.round()
+        assert left == [1]
+        assert [*file.scan(raw)] == []
 
 
 def after_cut(data, slot, rest):
