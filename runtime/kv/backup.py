@@ -36,11 +36,11 @@ def copy_namespace(directory: Path, target: Path) -> bool:
 
 
 def _copy(directory: Path, target: Path) -> bool:
-    tier = DiskTier(directory, time.time)
-    if not tier._is_complete():  # noqa: SLF001  (this package's own)
-        return False
     kept = directory / "backup"
     with ExitStack() as stack:
+        tier = stack.enter_context(closing(DiskTier(directory, time.time)))
+        if not tier._is_complete():  # noqa: SLF001  (this package's own)
+            return False
         stack.enter_context(write_lock(directory / "backup.lock"))  # one backup at a time
         shutil.rmtree(kept, ignore_errors=True)  # of one that was killed
         stack.callback(shutil.rmtree, kept, ignore_errors=True)

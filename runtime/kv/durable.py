@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,7 +27,7 @@ from runtime.kv.bytes_disk import BINARY, FILE_BYTES, RAW, BytesDisk
 from runtime.kv.forks import lock_for_forks
 from runtime.kv.tiers import HELD_BYTES, Entry, Large, Listed, Staged
 from runtime.kv.value_file import FOLDER, ValueFile, remove_orphan
-from runtime.kv.write_lock import write_lock
+from runtime.kv.write_lock import KeptLock
 from workers.errors import KVError
 
 if TYPE_CHECKING:
@@ -78,6 +78,11 @@ _FILES_OF = (
     "SELECT filename FROM Cache INDEXED BY Cache_key_raw"
     " WHERE raw = 1 AND key IN ({}) AND filename IS NOT NULL"
 )
+_LEFT = (
+    "SELECT EXISTS (SELECT 1 FROM Cache WHERE filename IS NOT NULL),"
+    " EXISTS (SELECT 1 FROM Cache WHERE expire_time <= ?)"
+)
+"""Whether a commit may have anything to clear away."""
 _FILES = "SELECT filename FROM Cache WHERE filename IS NOT NULL"
 _IS_NAMED = "SELECT 1 FROM Cache WHERE filename = ?"
 _EXPIRED = (
@@ -144,11 +149,6 @@ class _Cache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
         connection inside of it when COMMIT fails.
         """
         sql = self._sql
-        sql("BEGIN IMMEDIATE")
-        left: list[str] = []
-        if sql(_FILES + " LIMIT 1").fetchall():
-            keys = [staged.key for staged in writes]
-            left += [name for (name,) in _in_chunks(sql, _FILES_OF, "?", keys)]
         plain: list[tuple[object, ...]] = []
         others: list[tuple[object, ...]] = []
         deleted: list[bytes] = []
@@ -160,6 +160,14 @@ class _Cache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
                 plain.append((now, staged.key, entry.value))
             else:
                 others.append((now, *_row(staged, entry)))
+        if len(plain) == len(writes) <= _ROWS_AT_ONCE and not any(*sql(_LEFT, (now,)).fetchall()):
+            sql(_text(_PUT, _PUT_PLAIN_ROW, len(plain)), [*chain.from_iterable(plain)])
+            return []
+        sql("BEGIN IMMEDIATE")
+        left: list[str] = []
+        if sql(_FILES + " LIMIT 1").fetchall():
+            keys = [staged.key for staged in writes]
+            left += [name for (name,) in _in_chunks(sql, _FILES_OF, "?", keys)]
         _in_chunks(sql, _PUT, _PUT_PLAIN_ROW, plain)
         _in_chunks(sql, _PUT, _PUT_ROW, others)
         _in_chunks(sql, _DELETE, "?", deleted)
@@ -237,6 +245,8 @@ class DiskTier:
         self._disk = BytesDisk(str(directory), min_file_size=FILE_BYTES)
         self._reading = lock_for_forks()
         self._writing = lock_for_forks()
+        self._turn = KeptLock(directory / "turn.lock")
+        self._write = KeptLock(directory / "write.lock")
         self._reader: sqlite3.Connection | None = None
         self._cache: _Cache | None = None
         self._connections: list[sqlite3.Connection] = []  # kept, so that a fork cannot close them
@@ -338,11 +348,13 @@ class DiskTier:
         return None if moment is None else float(moment)
 
     def close(self) -> None:
-        """Close the reading connection."""
+        """Close the reading connection, and the files of the lock, which nobody holds."""
         with self._reading:
             if self._reader is not None:
                 self._reader.close()
                 self._reader = None
+        self._turn.close()
+        self._write.close()
 
     # --- writing: one thread ---------------------------------------------------------------------
 
@@ -378,10 +390,15 @@ class DiskTier:
         The kernel wakes who is first in line, but a busy process takes the lock again before that one
         runs. So who waits for the lock holds the turn, which the others wait for, in line.
         """
-        with ExitStack() as held:
-            with write_lock(self.directory / "turn.lock"):
-                held.enter_context(write_lock(self.directory / "write.lock"))
+        self._turn.take()
+        try:
+            self._write.take()
+        finally:
+            self._turn.free()
+        try:
             yield
+        finally:
+            self._write.free()
 
     def commit(self, writes: Collection[Staged], now: float) -> list[bytes]:
         """Commit in one transaction; it is on disk when this returns. Under the lock.

@@ -12,6 +12,7 @@ import os
 import sqlite3
 import time
 from concurrent.futures import Future
+from contextlib import closing
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakSet
 
@@ -217,7 +218,8 @@ def open_store(
     be opened, or a newer Roost made it.
     """
     try:
-        DiskTier(directory, clock).ensure()
+        with closing(DiskTier(directory, clock)) as tier:
+            tier.ensure()
         return Store(
             directory,
             clock=clock,

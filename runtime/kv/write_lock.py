@@ -9,6 +9,7 @@ keep the lock alive after the holder's death.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import os
 from typing import TYPE_CHECKING
@@ -36,3 +37,38 @@ def write_lock(path: Path, *, wait: bool = True, shared: bool = False) -> Iterat
     finally:
         closed(descriptor)
         os.close(descriptor)
+
+
+_flock = ctypes.PyDLL(None).flock
+"""As `fcntl.flock`, without handing over the interpreter's lock: for what never waits."""
+
+
+class KeptLock:
+    """The same lock, for one thread that takes it often: its file stays open.
+
+    To take it while it is free and to free it are 1 µs each. To open, lock and close a file hands
+    over the interpreter's lock three times, and a busy event loop does not give it back soon.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = -1
+
+    def take(self) -> None:
+        """Wait for the lock, as long as it takes. Raises OSError."""
+        if self._descriptor < 0:
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            close_in_children(self._descriptor)
+        if _flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+
+    def free(self) -> None:
+        """Let others have it."""
+        _flock(self._descriptor, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Close the file. Not while the lock is held."""
+        if self._descriptor >= 0:
+            closed(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = -1

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from runtime.kv import Entry, KVNamespace, Write
+from runtime.kv import Entry, KVNamespace, Write, durable
 from runtime.kv.write_lock import write_lock
 from workers.errors import KVError
 
@@ -133,10 +133,32 @@ async def test_a_write_whose_gate_breaks_is_never_made(store, sync_kv):
     assert [item.name for item in sync_kv.list()["keys"]] == ["l"]
 
 
+async def test_plain_puts_are_one_statement_and_a_look_for_what_is_to_be_cleared_away(
+    kv, monkeypatch
+):
+    await kv.put("k", "v")
+    begun = []
+
+    def sql(cache):
+        def execute(statement, *values):
+            begun.append(statement.split()[0])
+            return cache._con.execute(statement, *values)
+
+        return execute
+
+    monkeypatch.setattr(durable._Cache, "_sql", property(sql))
+    await kv.put("k", "w")
+    assert begun == ["SELECT", "INSERT"]
+    await kv.put("large", "x" * durable.FILE_BYTES)
+    begun.clear()
+    await kv.put("large", "small")  # replaces a file, which is removed
+    assert begun[:2] == ["SELECT", "BEGIN"]
+
+
 async def test_a_commit_that_fails_fails_its_writes_and_no_others(kv, store, monkeypatch):
     await kv.put("k", "old")
     broken = store._durable._cache
-    monkeypatch.setattr(broken, "_finish", fail)
+    monkeypatch.setattr(broken, "write", fail)
     with pytest.raises(KVError, match="KV PUT failed: disk I/O error") as refusal:
         await kv.put("k", "new")
     assert isinstance(refusal.value.__cause__, sqlite3.OperationalError)
