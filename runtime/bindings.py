@@ -20,7 +20,7 @@ from runtime.stubs import DurableObjectNamespace
 from workers.environment import missing_binding
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
     from pathlib import Path
 
     from runtime.config import Config
@@ -106,16 +106,12 @@ class Bindings:
             return True
         return True
 
-    def kv(
-        self, name: str, confirm: Callable[[], Awaitable[None] | None] | None
-    ) -> KVNamespace | None:
-        """Return the KV namespace bound to a name; its writes wait for `confirm`."""
+    def kv(self, name: str, say: Callable[[Any], None] | None) -> KVNamespace | None:
+        """Return the KV namespace bound to a name; its writes are said with `say`."""
         namespace_id = self._kv_ids.get(name)
         if namespace_id is None:
             return None
-        return KVNamespace(
-            self.store(namespace_id), confirm=confirm, min_ttl=self.config.limits.min_kv_ttl
-        )
+        return KVNamespace(self.store(namespace_id), say=say, min_ttl=self.config.limits.min_kv_ttl)
 
     def sync_kv(self, name: str) -> SyncKVNamespace | None:
         """Return the KV namespace bound to a name, for code that blocks."""
@@ -148,13 +144,13 @@ class Env:
         self,
         bindings: Bindings,
         calls: Calls,
-        confirm: Callable[[], Awaitable[None] | None] | None = None,
+        say: Callable[[Any], None] | None = None,
         *,
         blocking: bool = False,
     ) -> None:
         self._bindings = bindings
         self._calls = calls
-        self._confirm = confirm
+        self._say = say
         self._blocking = blocking
 
     def __getattr__(self, name: str) -> Any:
@@ -163,7 +159,7 @@ class Env:
         bindings = self._bindings
         found: Any = bindings.namespace(name, self._calls, blocking=self._blocking)
         if found is None:
-            found = bindings.sync_kv(name) if self._blocking else bindings.kv(name, self._confirm)
+            found = bindings.sync_kv(name) if self._blocking else bindings.kv(name, self._say)
         if found is None:
             try:
                 found = bindings.config.vars[name]

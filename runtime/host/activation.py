@@ -114,7 +114,7 @@ class Activation:
         self.storage: ObjectStorage = host.storage_for(self)
         self.ledger: Ledger | None = None
         """What it remembers of items, once it was given any."""
-        self.env = Env(host.bindings, self, self.confirm)
+        self.env = Env(host.bindings, self, self.say)
         self.context = DurableObjectContext(self)
         self.instance: DurableObject | None = None
         self.sockets: ObjectSockets | None = None

@@ -1,8 +1,8 @@
 """The two faces of a KV namespace: `KVNamespace` for asyncio, `SyncKVNamespace` for code that blocks.
 
 Both are thin: validation, answers and the store are shared. A read runs at once on the calling
-thread, without a Task. A write made in an object's name waits behind its output gate and is then
-handed to the writer thread; the writes of one namespace object leave in the order of the calls.
+thread, without a Task. A write made in an object's name is handed to its output gate, which keeps the
+order of what it lets out, and by it to the writer thread.
 Semantics: Cloudflare's Workers KV, except that one machine needs no patience: a read always sees the
 last write that was answered, by whichever process.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections import deque
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +34,7 @@ from workers.body import BodyStream, stream_of
 from workers.errors import KVError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Mapping
 
     from runtime.kv.record import Record
     from runtime.kv.store import Store
@@ -50,13 +49,12 @@ class KVNamespace:
         self,
         store: Store,
         *,
-        confirm: Callable[[], Awaitable[None] | None] | None = None,
+        say: Callable[[Leaving], None] | None = None,
         min_ttl: int = MIN_TTL,
     ) -> None:
         self._store = store
-        self._confirm = confirm
+        self._say = say
         self._min_ttl = min_ttl
-        self._held: deque[tuple[asyncio.Future[None] | None, Write]] = deque()
 
     async def get(self, key: Any, options: Any = None, /, **more: Any) -> Any:
         """Return a key's value, None when it is absent.
@@ -143,45 +141,44 @@ class KVNamespace:
     def _send(
         self, key: bytes, entry: Entry | None, file: ValueFile | None = None
     ) -> asyncio.Future[None]:
-        """Submit a write once the gate lets it out; never before one that was sent earlier."""
+        """Submit a write, as soon as the gate lets it out."""
         loop = asyncio.get_running_loop()
-        write = Write(key, entry, file, future=loop.create_future(), loop=loop)
-        try:
-            gate = self._confirm() if self._confirm is not None else None
-        except BaseException:
-            write.drop()
-            raise
-        if gate is None and not self._held:
+        future = loop.create_future()
+        write = Write(key, entry, file, future=future, loop=loop)
+        if self._say is None:
             self._store.submit(write)
         else:
-            opened = None if gate is None else asyncio.ensure_future(gate, loop=loop)
-            self._held.append((opened, write))
-            if opened is not None:
-                opened.add_done_callback(self._release)
-        assert isinstance(write.future, asyncio.Future)
-        return write.future
-
-    def _release(self, _gate: asyncio.Future[None]) -> None:
-        held = self._held
-        while held and (held[0][0] is None or held[0][0].done()):
-            gate, write = held.popleft()
-            if write.future.done():  # its caller was cancelled
-                write.drop()
-                continue
-            try:
-                if gate is not None:
-                    gate.result()
-            except BaseException as error:
-                write.drop()
-                _fail(write.future, error)
-                continue
-            try:
-                self._store.submit(write)
-            except KVError as error:
-                _fail(write.future, error)
+            self._say(Leaving(self._store, write))
+        return future
 
     def __repr__(self) -> str:
         return f"<KVNamespace {self._store.directory.name}>"
+
+
+class Leaving:
+    """A write that waits behind the output gate of the object in whose name it is made."""
+
+    __slots__ = ("_store", "_write")
+
+    def __init__(self, store: Store, write: Write) -> None:
+        self._store = store
+        self._write = write
+
+    def leave(self) -> None:
+        """Put it in line: what was written before is durable."""
+        if self._write.future.done():  # its caller was cancelled
+            self._write.drop()
+            return
+        try:
+            self._store.submit(self._write)
+        except KVError as error:
+            self._write.future.set_exception(error)
+
+    def fail(self, error: BaseException) -> None:
+        """Never make it: what was written before is lost."""
+        self._write.drop()
+        if not self._write.future.done():
+            self._write.future.set_exception(error)
 
 
 class SyncKVNamespace:
@@ -262,13 +259,6 @@ def _checked(
     given = read_options(options, keywords)
     expires = expiry(given, store.clock(), min_ttl) if given else None
     return raw, metadata_text(given), expires
-
-
-def _fail(future: Any, error: BaseException) -> None:
-    if isinstance(error, asyncio.CancelledError):
-        future.cancel()
-    else:
-        future.set_exception(error)
 
 
 def _stream(found: Entry | Large) -> BodyStream:

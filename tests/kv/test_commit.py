@@ -85,52 +85,62 @@ async def test_close_waits_for_the_writes_under_way(open_, directory):
 
 
 class Gate:
-    """An output gate whose openings are futures."""
+    """An output gate that is opened by hand."""
 
     def __init__(self):
-        self.waiting = []
-        self.open = False
+        self.held = []
 
-    def confirm(self):
-        if self.open:
-            return None
-        future = asyncio.get_running_loop().create_future()
-        self.waiting.append(future)
-        return future
+    def say(self, said):
+        self.held.append(said)
 
 
-async def test_a_write_in_an_objects_name_waits_behind_its_gate_in_order(store, sync_kv, commits):
+async def test_a_write_in_an_objects_name_leaves_when_its_gate_lets_it_out(store, sync_kv, commits):
     gate = Gate()
-    kv = KVNamespace(store, confirm=gate.confirm)
+    kv = KVNamespace(store, say=gate.say)
     first = asyncio.ensure_future(kv.put("k", "1"))
     second = asyncio.ensure_future(kv.put("k", "2"))
     await asyncio.sleep(0)
-    gate.open = True
-    third = asyncio.ensure_future(kv.put("k", "3"))  # must not overtake
-    await asyncio.sleep(0)
     store.drain()
     assert commits == []
-    gate.waiting[1].set_result(None)
-    await asyncio.sleep(0)
-    store.drain()
-    assert commits == []
-    gate.waiting[0].set_result(None)
-    await asyncio.gather(first, second, third)
-    assert sync_kv.get("k") == "3"
+    for said in gate.held:
+        said.leave()
+    await asyncio.gather(first, second)
+    assert sync_kv.get("k") == "2"
 
 
 async def test_a_write_whose_gate_breaks_is_never_made(store, sync_kv):
     gate = Gate()
-    kv = KVNamespace(store, confirm=gate.confirm)
+    kv = KVNamespace(store, say=gate.say)
     lost = asyncio.ensure_future(kv.put("k", "1"))
     kept = asyncio.ensure_future(kv.put("l", "1"))
     await asyncio.sleep(0)
-    gate.waiting[0].set_exception(RuntimeError("reset"))
-    gate.waiting[1].set_result(None)
+    gate.held[0].fail(RuntimeError("reset"))
+    gate.held[1].leave()
     with pytest.raises(RuntimeError, match="reset"):
         await lost
     await kept
     assert [item.name for item in sync_kv.list()["keys"]] == ["l"]
+
+
+async def test_a_write_whose_caller_is_gone_when_its_gate_opens_is_never_made(store, sync_kv):
+    gate = Gate()
+    put = asyncio.ensure_future(KVNamespace(store, say=gate.say).put("k", "1"))
+    await asyncio.sleep(0)
+    put.cancel()
+    await asyncio.sleep(0)
+    gate.held[0].leave()
+    store.drain()
+    assert sync_kv.get("k") is None
+
+
+async def test_a_write_that_leaves_for_a_closed_store_fails(store):
+    gate = Gate()
+    put = asyncio.ensure_future(KVNamespace(store, say=gate.say).put("k", "1"))
+    await asyncio.sleep(0)
+    store.close()
+    gate.held[0].leave()
+    with pytest.raises(KVError, match="closed"):
+        await put
 
 
 async def test_plain_puts_are_one_statement_and_a_look_for_what_is_to_be_cleared_away(

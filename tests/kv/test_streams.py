@@ -233,18 +233,12 @@ async def test_a_cancelled_caller_leaves_the_old_value_and_no_file(kv, files):
 
 
 async def test_a_stream_whose_gate_breaks_leaves_nothing(store, files):
-    gate = asyncio.get_running_loop().create_future()
-    asked = asyncio.Event()
-
-    def confirm():
-        asked.set()
-        return gate
-
-    kv = KVNamespace(store, confirm=confirm)
+    held = asyncio.Queue()
+    kv = KVNamespace(store, say=held.put_nowait)
     put = asyncio.create_task(kv.put("k", pieces(40)))
-    await asked.wait()
+    write = await held.get()
     assert len(files()) == 1
-    gate.set_exception(RuntimeError("the commit failed"))
+    write.fail(RuntimeError("the commit failed"))
     with pytest.raises(RuntimeError, match="the commit failed"):
         await put
     assert files() == []
