@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from runtime.kv.answers import CHUNK_BYTES, get, list_keys
 from runtime.kv.arriving import arrive, arrive_async, is_async_stream, is_stream
 from runtime.kv.commit import Write
+from runtime.kv.shared_tier import UNKNOWN
 from runtime.kv.tiers import Entry
 from runtime.kv.validation import (
     MIN_TTL,
@@ -67,7 +68,7 @@ class KVNamespace:
         """
         if type(key) is str and options is None and not more:
             text = self._store.text(key)  # the hot path: about 1 µs
-            if text is not None:
+            if text is not UNKNOWN:
                 return text
         return self._get(key, options, more, with_metadata=False)
 
@@ -195,7 +196,7 @@ class SyncKVNamespace:
         """
         if type(key) is str and options is None and not more:
             text = self._store.text(key)
-            if text is not None:
+            if text is not UNKNOWN:
                 return text
         return self._get(key, options, more, with_metadata=False)
 

@@ -42,6 +42,9 @@ _LONGEST = 480
 _CHECKED_AT_ONCE = 64
 """Keys that are compared while writers wait."""
 
+UNKNOWN: Any = object()
+"""What `text` returns where it says nothing."""
+
 _NO_TOKEN = -1  # is in no page
 
 _log = logging.getLogger("roost.kv")
@@ -96,23 +99,28 @@ class SharedTier:
 
     # --- reading ---------------------------------------------------------------------------------
 
-    def text(self, key: str) -> str | None:
-        """Return a value as text if it can be had at once; else `read` has to say.
+    def text(self, key: str) -> Any:  # str, None or UNKNOWN
+        """Return a value as text, None when the key is absent; `UNKNOWN`: `read` has to say.
 
         This is what a hot get is made of, and so one function that calls little.
         """
         if self._words[0] != self._token:
-            return None
+            return UNKNOWN
         try:
             # Positional, and a view into the map instead of a copy: 64 KiB cost 4.7 µs, not 5.9.
             txn = self._begin(self._first, None, False, True)
             record = txn.get(self._prefix + key.encode())
-            if record is None or record[0] == MARK:
-                return None
-            text = str(record, "utf-8", "replace")
+            if record is None:
+                return UNKNOWN
+            if record[0] != MARK:
+                text = str(record, "utf-8", "replace")
+            elif len(record) == 1:  # packed.ABSENT
+                text = None
+            else:
+                return UNKNOWN
             txn.abort()
         except lmdb.Error:
-            return None
+            return UNKNOWN
         self.hits += 1
         return text
 

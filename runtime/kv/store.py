@@ -13,7 +13,7 @@ import sqlite3
 import time
 from concurrent.futures import Future
 from contextlib import closing
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
 
 from runtime.kv.changes import Publisher
@@ -52,8 +52,11 @@ class Store:
     clock: Callable[[], float]
     """The time in seconds since the epoch, by which keys expire."""
 
-    text: Callable[[str], str | None]
-    """Returns a key's value as text where the shared cache has it at once; None says nothing."""
+    text: Callable[[str], Any]
+    """Returns a key's value as text, None when it is absent, where the shared cache says it at once.
+
+    `UNKNOWN` says nothing.
+    """
 
     submit: Callable[..., None]
     """Puts writes in line; their futures are answered when they are durable, or failed.

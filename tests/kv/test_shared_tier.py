@@ -270,3 +270,9 @@ def test_generations_go_by_within_the_budget(directory, shelf, open_):
     assert all(kv.get(f"k{number}") == "x" * 20_000 for number in range(100))
     assert store.statistics().generations > 3
     assert (shelf / f"kv-{FORMAT}").stat().st_size <= 1 << 20
+
+
+def test_that_a_key_is_absent_is_told_without_reading_its_entry(store, sync_kv, monkeypatch):
+    assert sync_kv.get("k") is None
+    monkeypatch.setattr(store, "read", None)
+    assert sync_kv.get("k") is None
