@@ -10,7 +10,10 @@ This is the thin shell around `storage.CommitGroup`, which decides what is commi
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from runtime.storage import CommitGroup
@@ -35,7 +38,9 @@ class Commits:
     def __init__(self, loop: asyncio.AbstractEventLoop, journal: Journal) -> None:
         self._loop = loop
         self._group = CommitGroup(journal)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="roost-sync")
+        # No executor: its futures take two rounds through the loop, and a tenth of a round's work.
+        self._rounds: SimpleQueue[Round | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
         self._others = ThreadPoolExecutor(SYNCS - 1, thread_name_prefix="roost-sync")
         self._marked: dict[Activation, None] = {}
         self._flying: dict[Activation, None] = {}
@@ -67,10 +72,25 @@ class Commits:
             activation.output.taken()
         under_way = self._group.start_round()
         if under_way.needs_sync:
-            future = self._loop.run_in_executor(self._thread, self._sync, under_way)
-            future.add_done_callback(lambda done: self._ended(under_way, done.exception()))
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._sync_rounds, name="roost-sync", daemon=True
+                )
+                self._thread.start()
+            self._rounds.put(under_way)
         else:
             self._ended(under_way, None)
+
+    def _sync_rounds(self) -> None:
+        """Make one round after the other durable. The sync thread."""
+        while (under_way := self._rounds.get()) is not None:
+            died: BaseException | None = None
+            try:
+                self._sync(under_way)
+            except BaseException as error:
+                died = error
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self._ended, under_way, died)
 
     def _sync(self, under_way: Round) -> None:
         """Make a round durable. On the sync thread, and on others beside it."""
@@ -102,5 +122,7 @@ class Commits:
 
     def close(self) -> None:
         """End the sync threads, after their last sync."""
-        self._thread.shutdown()
+        if self._thread is not None:
+            self._rounds.put(None)
+            self._thread.join()
         self._others.shutdown()
