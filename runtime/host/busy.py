@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from runtime.wire.messages import Batch, Message, Target
 
 KNOWN: Final = 256
-"""Objects that are counted; a further one takes the place of the one with least."""
+"""Objects that are counted at most; when there are more, the half with least is forgotten."""
 
 FADES: Final = 0.9
 """What of an object's time counts after a second: all that is told is of the last ten or so."""
@@ -85,7 +85,9 @@ class Busy:
         objects = self._objects
         known = objects.get(raw)
         if known is None and len(objects) >= KNOWN:
-            del objects[min(objects, key=lambda each: objects[each][0])]
+            # Half of them at once: to look for one among all takes 25 µs, each time.
+            most = sorted(objects.items(), key=_time, reverse=True)[: KNOWN // 2]
+            objects = self._objects = dict(most)
         objects[raw] = (ns if known is None else known[0] + ns, target)
 
     def tick(self) -> None:
@@ -104,6 +106,10 @@ class Busy:
 
 
 _OF_OBJECTS: Final = frozenset({m.CALL, m.CALL_PACKED, m.FETCH, m.RUN, m.TIMED, m.SAID})
+
+
+def _time(known: tuple[bytes, tuple[float, Target]]) -> float:
+    return known[1][0]
 
 
 def _target(message: Message) -> Any:
