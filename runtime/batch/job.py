@@ -46,10 +46,10 @@ TARGETS: Final = 65_536
 """Addresses of objects that are remembered."""
 
 
-def _progress(plan: Plan, place: Place, many: int | None) -> Progress:
-    from runtime.batch.progress import Progress  # noqa: PLC0415  (30 ms for what few maps show)
+def _progress(plan: Plan, place: Place, items: Any) -> Progress | None:
+    from runtime.batch.progress import Progress, shows  # noqa: PLC0415  (30 ms for what few maps show)
 
-    return Progress(plan, place.roster, many)
+    return Progress(plan, place.roster, total(items)) if shows() else None
 
 
 class Job:
@@ -115,8 +115,8 @@ class Job:
             )
             if kept is not None:
                 self.pump.answered = lambda: kept.saved_low
-            many = total(items) if self._key_of is not None else None
-            self.progress = _progress(plan, place, many) if plan.progress else None
+            counted = items if self._key_of is not None else None  # not rows, but tables
+            self.progress = _progress(plan, place, counted) if plan.progress else None
         except BaseException:
             if self.checkpoint is not None:
                 self.checkpoint.close()

@@ -35,6 +35,11 @@ LOADS: Final = 8
 """Hosts whose load is shown; of more, only the mean."""
 
 
+def shows() -> bool:
+    """Whether there is somewhere to show it."""
+    return _in_notebook() or sys.stderr.isatty()
+
+
 class Progress:
     """Items done, items a second, what each host does, and how long it will take."""
 
@@ -52,8 +57,6 @@ class Progress:
         if _in_notebook():
             shown = {"text/plain": self._title}
             self._cell = sys.modules["IPython.display"].display(shown, raw=True, display_id=True)
-            return
-        if not sys.stderr.isatty():
             return
         left = (TextColumn("left"), TimeRemainingColumn()) if total is not None else ()
         self._bar = Bar(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Iterator, Mapping
 from itertools import chain
-from operator import index
+from operator import index, length_hint
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from runtime.ids import ObjectId
@@ -144,9 +144,13 @@ def _table(item: Any) -> Any:
 
 
 def total(items: Any) -> int | None:
-    """Return how many items there are, as far as that can be known: a list of tables has many rows."""
-    listed = isinstance(items, list | tuple) and items and _kind(items[0])
-    return len(items) if hasattr(items, "__len__") and not listed else None
+    """Return how many items there are, about, if they say it: a list of tables has many rows."""
+    if isinstance(items, list | tuple) and items and _kind(items[0]):
+        return None
+    if isinstance(items, Iterator):  # it may be one of tables
+        return None
+    many = length_hint(items, -1)
+    return many if many >= 0 else None
 
 
 def _rows(table: Any) -> Iterator[dict[str, Any]]:

@@ -34,6 +34,9 @@ STANDARD: Final = "-"
 PIECE: Final = 1 << 16
 """Bytes read from standard input at a time, and gathered for standard output."""
 
+COUNTED: Final = 64 << 20
+"""Bytes of a file in which lines are counted, which takes 20 ms."""
+
 LOOK: Final = 0.2
 """Seconds after which to look whether to wait any longer for who reads the results."""
 
@@ -80,6 +83,15 @@ class Records:
             yield from read[self._format]()
         except (EOFError, gzip.BadGzipFile, zlib.error) as cause:
             raise RoostError(f"{self._path} cannot be read as gzip: {cause}") from cause
+
+    def __length_hint__(self) -> int:
+        """Return how many records there are, about. NotImplemented of what has to be read to know."""
+        many = None
+        if self._input is None and is_file(self._path) and not self._path.endswith(".gz"):
+            many = _rows_of(self._path) if self._format == "parquet" else _lines_of(self._path)
+        if many is not None and self._format in {"csv", "tsv"}:
+            many = max(0, many - 1)  # the header
+        return NotImplemented if many is None else many
 
     def would_block(self) -> bool:
         """Whether the next record is not there yet."""
@@ -149,6 +161,31 @@ class Records:
                         yield record
         except ArrowException as cause:
             raise RoostError(f"{self._path} cannot be read as Parquet: {cause}") from cause
+
+
+def _rows_of(path: str) -> int | None:
+    try:
+        from pyarrow import parquet  # noqa: PLC0415  (if it is there)
+
+        rows: int = parquet.read_metadata(path).num_rows
+    except Exception:  # whoever reads it says what is wrong
+        return None
+    return rows
+
+
+def _lines_of(path: str) -> int:
+    """Return how many lines a file has; of a long one, how many if all of it is like its beginning."""
+    lines = seen = 0
+    last = b"\n"
+    with Path(path).open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        while seen < COUNTED and (piece := file.read(COUNTED >> 6)):
+            lines += piece.count(b"\n")
+            seen += len(piece)
+            last = piece[-1:]
+    if seen < size:
+        return round(lines * size / seen)
+    return lines + (last != b"\n")
 
 
 def _format_of(path: str) -> Format:
