@@ -81,7 +81,7 @@ class Response(Body):
         headers: HeadersInit | None = None,
         web_socket: Any = None,
     ) -> None:
-        if isinstance(status, Mapping):
+        if status is not None and isinstance(status, Mapping):
             options = {_option(name): value for name, value in status.items()}
             status = options.get("status")
             status_text = options.get("status_text", status_text)

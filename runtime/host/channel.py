@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from runtime.wire.link import Link
     from runtime.wire.messages import Batch, Message
 
+_MORE = int(zmq.DONTWAIT | zmq.SNDMORE)  # to put two flags together takes 0.5 µs
+
 
 class Exit(Protocol):
     """The way out to a caller."""
@@ -118,7 +120,7 @@ class RouterExit:
                 parts = [self._identity, encode(batch), *frames]
                 self._router.send_multipart(parts, zmq.DONTWAIT, copy=False)
             else:
-                self._router.send(self._identity, zmq.DONTWAIT | zmq.SNDMORE)
+                self._router.send(self._identity, _MORE)
                 self._router.send(encode(batch), zmq.DONTWAIT)
         except zmq.ZMQError as error:
             if error.errno == zmq.EHOSTUNREACH:
