@@ -26,7 +26,7 @@ import asyncio
 from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Coroutine
 from contextvars import copy_context
-from types import CoroutineType
+from types import CoroutineType, coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
 from runtime.wire.codec import PLAIN
@@ -68,17 +68,67 @@ class Owner(Protocol):
         """Take note that an event that waited is about to end or fail."""
 
 
+class _Ended:
+    """What a driver yields when its coroutine has ended; read at once, for all drivers use the same."""
+
+    __slots__ = ("error", "value")
+
+    def __init__(self) -> None:
+        self.value: Any = None
+        self.error: BaseException | None = None
+
+    def tell(self, owner: Owner, ticket: Any) -> None:
+        """Tell an owner how its event has ended, and forget it."""
+        if self.error is None:
+            value, self.value = self.value, None
+            owner.ended(ticket, value)
+        else:
+            error, self.error = self.error, None
+            owner.failed(ticket, error)
+
+
+@coroutine
+def _drive(ended: _Ended) -> Generator[Any, Any, None]:
+    """Run one coroutine after another: of each yield what it waits for, and `ended` at its end."""
+    code = yield
+    while True:
+        try:
+            ended.value = yield from code
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            ended.error = error
+        code = None
+        code = yield ended
+
+
 class _Spare:
-    """A parked Task, and the coroutine it takes over, if it does."""
+    """A parked Task, and a driver, whose coroutine it takes over if that waits."""
 
-    __slots__ = ("context", "coroutine", "owner", "stage", "task", "ticket", "waiting", "wake")
+    __slots__ = (
+        "busy",
+        "context",
+        "drive",
+        "owner",
+        "send",
+        "stage",
+        "task",
+        "ticket",
+        "waiting",
+        "wake",
+    )
 
+    busy: bool
+    """Whether the Task has something to take over."""
     context: Context
     owner: Owner
 
     def __init__(self, stage: Stage, loop: asyncio.AbstractEventLoop, context: Context) -> None:
         self.stage = stage
-        self.coroutine: Coroutine[Any, Any, Any] | None = None
+        self.drive = _drive(stage.ended)
+        self.drive.send(None)
+        self.send = self.drive.send
+        self.busy = False
         self.ticket: Any = None
         self.waiting: Any = None
         self.wake: asyncio.Future[None] = loop.create_future()
@@ -95,6 +145,7 @@ class Stage:
         "_plain",
         "_pristine",
         "_spare",
+        "ended",
         "resumed",
         "settle",
         "watch",
@@ -107,6 +158,7 @@ class Stage:
     ) -> None:
         self._loop = loop
         self.settle = settle
+        self.ended = _Ended()
         self.resumed: Owner | None = None
         """Whose event has gone on after a wait, last of all."""
         self.watch: Watch | None = None
@@ -175,19 +227,20 @@ class Stage:
         spare = self._spare
         if spare.task.cancelling():  # by code that had kept it from a turn before
             spare = self._spare = self._park()
+        ended = self.ended
+        _enter_task(self._loop, spare.task)
         try:
-            _enter_task(self._loop, spare.task)
-            try:
-                waiting = context.run(code.send, None)
-            finally:
-                _leave_task(self._loop, spare.task)
-        except StopIteration as stop:
-            owner.ended(ticket, stop.value)
-        except BaseException as error:
-            owner.failed(ticket, error)
-        else:
+            waiting = context.run(spare.send, code)
+        except BaseException as error:  # a GeneratorExit of its own: the driver has ended with it
+            ended.error = error
+            waiting = ended
+            self._spare = self._park()
+            spare.task.cancel()
+        finally:
+            _leave_task(self._loop, spare.task)
+        if waiting is not ended:
             owner.scope = None
-            spare.coroutine = code
+            spare.busy = True
             spare.context = context
             spare.waiting = waiting
             spare.owner = owner
@@ -197,6 +250,11 @@ class Stage:
             if not self._goes_on(spare) and not spare.wake.done():
                 spare.wake.set_result(None)
             return
+        if ended.error is None:
+            value, ended.value = ended.value, None
+            owner.ended(ticket, value)
+        else:
+            ended.tell(owner, ticket)
         if len(context) != self._pristine or self._inherited:
             self._look_at(owner, context)
 
@@ -205,25 +263,24 @@ class Stage:
 
         The rest, if there is one, is the Task's, like what a cancellation meanwhile has to say.
         """
-        code, owner, context = spare.coroutine, spare.owner, spare.context
-        assert code is not None
+        owner, context, ended = spare.owner, spare.context, self.ended
         while self.settle(spare.waiting) and not owner.gate.locks and not spare.task.cancelling():
             spare.waiting._asyncio_future_blocking = False  # noqa: SLF001  (as a Task would do)
             _enter_task(self._loop, spare.task)
             try:
-                spare.waiting = context.run(code.send, None)
-            except StopIteration as stop:
+                spare.waiting = context.run(spare.send, None)
+            except BaseException as error:
+                ended.error = error
+                spare.waiting = ended
+                spare.task.cancel()
+            finally:
                 _leave_task(self._loop, spare.task)
-                owner.released(spare.ticket)
-                owner.ended(spare.ticket, stop.value)
-            except BaseException as failure:
-                _leave_task(self._loop, spare.task)
-                owner.released(spare.ticket)
-                owner.failed(spare.ticket, failure)
-            else:
-                _leave_task(self._loop, spare.task)
+            if spare.waiting is not ended:
                 continue
-            spare.coroutine = spare.waiting = spare.ticket = None
+            owner.released(spare.ticket)
+            ended.tell(owner, spare.ticket)
+            spare.busy = False
+            spare.waiting = spare.ticket = None
             self.give_back(owner, context)
             if spare.task.cancelling():
                 spare.task.cancel()
@@ -304,11 +361,10 @@ def _go_on(spare: _Spare) -> Generator[Any, Any, None]:  # noqa: C901  (each gen
         yield from spare.wake
     except asyncio.CancelledError as cancelled:
         error = cancelled
-    code = spare.coroutine
-    if code is None:  # never taken into use
+    if not spare.busy:  # never taken into use
         return
     stage, owner, waiting, run = spare.stage, spare.owner, spare.waiting, spare.context.run
-    settle = stage.settle
+    settle, ended, drive = stage.settle, stage.ended, spare.drive
     if error is not None and hasattr(waiting, "cancel") and waiting.cancel():
         error = None  # it reaches the code through what the code waits for, as in any Task
     while True:
@@ -323,7 +379,7 @@ def _go_on(spare: _Spare) -> Generator[Any, Any, None]:  # noqa: C901  (each gen
                     waiting._asyncio_future_blocking = True  # noqa: SLF001
                 yield waiting
             except GeneratorExit:
-                run(code.close)
+                run(drive.close)
                 raise
             except BaseException as thrown:
                 error = thrown
@@ -334,14 +390,13 @@ def _go_on(spare: _Spare) -> Generator[Any, Any, None]:  # noqa: C901  (each gen
                 error = cancelled
         stage.resumed = owner
         try:
-            waiting = run(code.send, None) if error is None else run(code.throw, error)
-        except StopIteration as stop:
-            owner.released(spare.ticket)
-            owner.ended(spare.ticket, stop.value)
-            break
+            waiting = run(drive.send, None) if error is None else run(drive.throw, error)
         except BaseException as failure:
+            ended.error = failure
+            waiting = ended
+        if waiting is ended:
             owner.released(spare.ticket)
-            owner.failed(spare.ticket, failure)
+            ended.tell(owner, spare.ticket)
             break
         error = None
     stage.give_back(owner, spare.context)

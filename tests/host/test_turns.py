@@ -177,6 +177,11 @@ async def test_whatever_an_event_raises_is_its_own(run, owner, error, when):
     assert owner.told == {ticket: ("failed", error)}
     assert await run(lambda: 1) in owner.told
 
+    async def another():
+        return "on"
+
+    assert owner.told[await run(another)] == ("ended", "on")
+
 
 async def test_an_error_of_what_it_waits_for_reaches_the_code_where_it_waits(run, owner):
     future = asyncio.get_running_loop().create_future()
@@ -592,6 +597,26 @@ async def test_an_event_that_has_ended_is_not_kept(run, owner):
     for _ in range(3):
         await run(method)
         await settle()
+    gc.collect()
+    assert not [thing for thing in gc.get_objects() if type(thing) is Thing]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("fails", [False, True])
+async def test_what_an_event_returned_or_raised_is_not_kept(run, owner, waits, fails):
+    class Thing(Exception):  # noqa: N818
+        pass
+
+    async def method():
+        if waits:
+            await asyncio.sleep(0)
+        if fails:
+            raise Thing
+        return Thing()
+
+    await run(method)
+    await settle()
+    owner.told.clear()
     gc.collect()
     assert not [thing for thing in gc.get_objects() if type(thing) is Thing]
 
