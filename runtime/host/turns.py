@@ -3,11 +3,12 @@
 A turn is what a method does between two awaits that really wait. Most methods have one turn: a
 plain `def`, or a coroutine whose awaits are all of storage. Such an event costs no asyncio Task.
 
-Yet the code must find a current task (asyncio.timeout, aiohttp and TaskGroup ask for it), and go
-on in the same Task and context after it waited. So a stage keeps one spare Task, parked. The
-first turn of a coroutine runs as if inside the spare; if it finishes, the spare is as new; if it
-waits, the spare takes the coroutine over, and a new spare is parked. (asyncio's eager tasks would
-create a Task a call, and exist only since Python 3.12.) A spare that an event has left cancelled
+Yet the code must find a current task (asyncio.timeout, aiohttp and TaskGroup ask for it), the same
+before and after it waited. So a stage keeps spare Tasks, parked. A coroutine runs as if inside a spare,
+and goes on by a callback of the future that it waits for; at its end the spare is as new. Only what a
+callback cannot do is left to the Task, which takes the coroutine over for good: to hear of a cancellation, to
+wait at the gate, and for a round of the loop. (asyncio's eager tasks would create a Task a call, and
+exist only since Python 3.12.) A spare that an event has left cancelled, or that somebody holds on to,
 serves no other.
 
 The context is its owner's, which tells code whose event it is. The owner's events share it for as long
@@ -17,7 +18,7 @@ After each wait, the code goes on only through the input gate of its owner.
 
 `settle(waiting)` may bring about, there and then, what suspended code waits for, and says whether it did:
 then the code goes on without a round through the loop. It may run other events meanwhile, each in a
-spare of its own; code that has gone on so to its end has never needed its Task.
+spare of its own.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ import asyncio
 from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Coroutine
 from contextvars import copy_context
+from sys import getrefcount
 from types import CoroutineType, coroutine
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from runtime.wire.codec import PLAIN
 from workers.current import current_event
@@ -102,14 +104,20 @@ def _drive(ended: _Ended) -> Generator[Any, Any, None]:
         code = yield ended
 
 
+SPARES: Final = 256
+"""Parked Tasks that are kept, at most."""
+
+
 class _Spare:
-    """A parked Task, and a driver, whose coroutine it takes over if that waits."""
+    """A parked Task, and a driver, whose coroutine it may take over."""
 
     __slots__ = (
+        "arrived",
         "busy",
         "context",
         "drive",
         "owner",
+        "references",
         "send",
         "stage",
         "task",
@@ -119,7 +127,11 @@ class _Spare:
     )
 
     busy: bool
-    """Whether the Task has something to take over."""
+    """Whether its coroutine waits."""
+    arrived: bool
+    """Whether what that waits for is there."""
+    references: int
+    """How many there are to the Task while nobody holds on to it."""
     context: Context
     owner: Owner
 
@@ -128,11 +140,23 @@ class _Spare:
         self.drive = _drive(stage.ended)
         self.drive.send(None)
         self.send = self.drive.send
-        self.busy = False
+        self.busy = self.arrived = False
         self.ticket: Any = None
         self.waiting: Any = None
         self.wake: asyncio.Future[None] = loop.create_future()
         self.task: asyncio.Task[None] = loop.create_task(_Rest(self), context=context)
+        self.references = getrefcount(self.task)
+
+    def wakes(self, _waiting: asyncio.Future[Any]) -> None:
+        """Go on, if the Task has not taken over; what the coroutine waits for calls this when it is there."""
+        if not self.wake.done():
+            self.arrived = True
+            self.stage.resume(self)
+
+    def take_over(self) -> None:
+        """Let the Task go on, or end if there is nothing to go on with."""
+        if not self.wake.done():
+            self.wake.set_result(None)
 
 
 class Stage:
@@ -142,6 +166,7 @@ class Stage:
         "_free",
         "_inherited",
         "_loop",
+        "_most",
         "_plain",
         "_pristine",
         "_spare",
@@ -169,7 +194,8 @@ class Stage:
         self._pristine = len(self._plain)
         self._inherited = [(v, x) for v, x in self._plain.items() if v is not current_event]
         self._free: list[_Spare] = []
-        """Further spares, as many as events have waited for each other at once."""
+        """Further spares, of events that have waited."""
+        self._most = SPARES
         self._spare = self._park()
 
     def run(
@@ -225,7 +251,8 @@ class Stage:
     ) -> None:
         """Run the first turn of a coroutine."""
         spare = self._spare
-        if spare.task.cancelling():  # by code that had kept it from a turn before
+        if spare.task.cancelling() or getrefcount(spare.task) != spare.references:
+            spare.take_over()  # of code that has kept it from a turn before
             spare = self._spare = self._park()
         ended = self.ended
         _enter_task(self._loop, spare.task)
@@ -235,7 +262,7 @@ class Stage:
             ended.error = error
             waiting = ended
             self._spare = self._park()
-            spare.task.cancel()
+            spare.take_over()
         finally:
             _leave_task(self._loop, spare.task)
         if waiting is not ended:
@@ -247,8 +274,11 @@ class Stage:
             spare.ticket = ticket
             self._spare = self._free.pop() if self._free else self._park()
             owner.suspended(ticket, spare.task)
-            if not self._goes_on(spare) and not spare.wake.done():
-                spare.wake.set_result(None)
+            if self.settle(waiting):
+                spare.arrived = True
+                self._go_on(spare)
+            else:
+                self._wait(spare)
             return
         if ended.error is None:
             value, ended.value = ended.value, None
@@ -258,36 +288,71 @@ class Stage:
         if len(context) != self._pristine or self._inherited:
             self._look_at(owner, context)
 
-    def _goes_on(self, spare: _Spare) -> bool:
-        """Run the turns of a suspended event for which nothing has to be waited; whether it has ended.
+    def resume(self, spare: _Spare) -> None:
+        """Go on with an event for which what it waits for has come. A callback of the loop."""
+        self.resumed = spare.owner
+        self._go_on(spare)
+        if self.watch is not None:
+            self.watch.turned()
 
-        The rest, if there is one, is the Task's, like what a cancellation meanwhile has to say.
-        """
-        owner, context, ended = spare.owner, spare.context, self.ended
-        while self.settle(spare.waiting) and not owner.gate.locks and not spare.task.cancelling():
+    def _go_on(self, spare: _Spare) -> None:
+        """Run the turns of an event as far as what it waits for is there."""
+        owner, ended = spare.owner, self.ended
+        while not owner.gate.locks and not spare.task.cancelling():
             spare.waiting._asyncio_future_blocking = False  # noqa: SLF001  (as a Task would do)
+            spare.arrived = False
             _enter_task(self._loop, spare.task)
             try:
-                spare.waiting = context.run(spare.send, None)
+                waiting = spare.context.run(spare.send, None)
             except BaseException as error:
                 ended.error = error
-                spare.waiting = ended
-                spare.task.cancel()
+                waiting = ended
+                spare.take_over()
             finally:
                 _leave_task(self._loop, spare.task)
-            if spare.waiting is not ended:
-                continue
-            owner.released(spare.ticket)
-            ended.tell(owner, spare.ticket)
-            spare.busy = False
-            spare.waiting = spare.ticket = None
-            self.give_back(owner, context)
-            if spare.task.cancelling():
-                spare.task.cancel()
-            else:
-                self._free.append(spare)
-            return True
-        return False
+            if waiting is ended:
+                self._end(spare)
+                return
+            spare.waiting = waiting
+            if not self.settle(waiting):
+                self._wait(spare)
+                return
+            spare.arrived = True
+        spare.take_over()
+
+    def _wait(self, spare: _Spare) -> None:
+        """Have an event go on when what it waits for is there."""
+        waiting = spare.waiting
+        if (
+            getattr(waiting, "_asyncio_future_blocking", None) is True
+            and waiting.get_loop() is self._loop
+            and waiting is not spare.task
+            and not spare.task.cancelling()
+        ):
+            waiting._asyncio_future_blocking = False  # noqa: SLF001  (as a Task would do)
+            waiting.add_done_callback(spare.wakes, context=self._plain)
+        else:
+            spare.take_over()
+
+    def _end(self, spare: _Spare) -> None:
+        """Tell how an event has ended that has waited, and park its Task again."""
+        owner, context = spare.owner, spare.context
+        owner.released(spare.ticket)
+        self.ended.tell(owner, spare.ticket)
+        self.give_back(owner, context)
+        spare.busy = False
+        spare.waiting = spare.ticket = None
+        del spare.owner, spare.context
+        if (
+            len(self._free) < self._most
+            and not spare.wake.done()
+            and not spare.task.cancelling()
+            and getrefcount(spare.task) == spare.references
+            and not spare.task._callbacks  # noqa: SLF001  (who waits for the Task's end gets it)
+        ):
+            self._free.append(spare)
+        else:
+            spare.take_over()
 
     def give_back(self, owner: Owner, context: Context) -> None:
         """Take the context of an event that has waited and ended for the owner's next one."""
@@ -312,6 +377,7 @@ class Stage:
 
     async def close(self) -> None:
         """End the parked Tasks."""
+        self._most = 0
         parked = [spare.task for spare in (self._spare, *self._free)]
         for task in parked:
             task.cancel()
@@ -364,17 +430,17 @@ def _go_on(spare: _Spare) -> Generator[Any, Any, None]:  # noqa: C901  (each gen
     if not spare.busy:  # never taken into use
         return
     stage, owner, waiting, run = spare.stage, spare.owner, spare.waiting, spare.context.run
-    settle, ended, drive = stage.settle, stage.ended, spare.drive
-    if error is not None and hasattr(waiting, "cancel") and waiting.cancel():
+    settle, ended, drive, arrived = stage.settle, stage.ended, spare.drive, spare.arrived
+    if error is not None and hasattr(waiting, "cancel") and waiting.cancel(*error.args):
         error = None  # it reaches the code through what the code waits for, as in any Task
     while True:
-        if error is None and settle(waiting):
+        if error is None and (arrived or settle(waiting)):
             waiting._asyncio_future_blocking = False  # noqa: SLF001  (as a Task would do)
         elif error is None:
             if stage.watch is not None:
                 stage.watch.turned()
             try:
-                # The wait that the first turn began is handed on as if it began here.
+                # The wait that began outside of this Task is handed on as if it began here.
                 if getattr(waiting, "_asyncio_future_blocking", None) is False:
                     waiting._asyncio_future_blocking = True  # noqa: SLF001
                 yield waiting
@@ -388,6 +454,7 @@ def _go_on(spare: _Spare) -> Generator[Any, Any, None]:  # noqa: C901  (each gen
                 yield from owner.gate.wait()
             except asyncio.CancelledError as cancelled:
                 error = cancelled
+        arrived = False
         stage.resumed = owner
         try:
             waiting = run(drive.send, None) if error is None else run(drive.throw, error)

@@ -430,6 +430,108 @@ async def test_a_task_that_a_finished_event_kept_and_cancels_is_not_the_next_eve
     assert [owner.told[ticket] for ticket in tickets] == [("ended", 0), ("ended", 0)]
 
 
+async def test_events_that_wait_one_after_the_other_share_a_task(run, owner):
+    loop, made = asyncio.get_running_loop(), []
+
+    def make(loop, code, **more):
+        made.append(code)
+        return asyncio.Task(code, loop=loop, **more)
+
+    async def method(futures):
+        return [await future for future in futures]
+
+    async def one_after_the_other():
+        futures = [loop.create_future() for _ in range(3)]
+        ticket = await run(method, futures)
+        for future in futures:
+            assert list(owner.tasks) == [ticket]
+            future.set_result(1)
+            await settle()
+        assert owner.told[ticket] == ("ended", [1, 1, 1])
+
+    await one_after_the_other()
+    loop.set_task_factory(make)
+    for _ in range(3):
+        await one_after_the_other()
+    assert made == []
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_an_event_that_cancels_the_one_before_never_cancels_itself(run, owner, waits):
+    kept = []
+
+    async def method(future):
+        if kept:
+            kept.pop().cancel()
+        kept.append(asyncio.current_task())
+        await future
+        return "done"
+
+    futures = [asyncio.get_running_loop().create_future() for _ in range(4)]
+    for future in futures:
+        if not waits:
+            future.set_result(None)
+    tickets = []
+    for future in futures:
+        tickets.append(await run(method, future))
+        if waits:
+            await settle()
+            future.set_result(None)
+        await settle()
+    assert [owner.told[ticket] for ticket in tickets] == [("ended", "done")] * 4
+
+
+async def test_a_task_that_somebody_holds_on_to_ends_with_its_event(run, owner):
+    kept, heard = [], []
+    future = asyncio.get_running_loop().create_future()
+
+    async def keep():
+        kept.append(asyncio.current_task())
+        await future
+
+    async def ask():
+        asyncio.current_task().add_done_callback(lambda _: heard.append(1))
+        await future
+
+    await run(keep)
+    await run(ask)
+    future.set_result(None)
+    await settle()
+    assert kept[0].done()
+    assert not kept[0].cancelled()
+    assert heard == [1]
+
+
+async def test_a_cancellation_brings_its_message(run, owner):
+    async def method():
+        await asyncio.get_running_loop().create_future()
+
+    ticket = await run(method)
+    await settle()
+    owner.tasks[ticket].cancel("why")
+    await settle()
+    assert owner.told[ticket][1].args == ("why",)
+
+
+async def test_what_was_there_when_the_gate_closed_is_not_waited_for_again(run, owner):
+    """Events go on in the order in which what they waited for came, however they waited."""
+    first, second = (asyncio.get_running_loop().create_future() for _ in range(2))
+
+    async def method(future):
+        await future
+
+    tickets = [await run(method, first), await run(method, second)]
+    await settle()
+    owner.gate.lock()
+    second.set_result(None)
+    await settle()
+    first.set_result(None)
+    await settle()
+    owner.gate.unlock()
+    await settle()
+    assert owner.order == tickets[::-1]
+
+
 # --- the input gate --------------------------------------------------------------------------------
 
 
