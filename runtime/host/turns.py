@@ -6,10 +6,10 @@ plain `def`, or a coroutine whose awaits are all of storage. Such an event costs
 Yet the code must find a current task (asyncio.timeout, aiohttp and TaskGroup ask for it), the same
 before and after it waited. So a stage keeps spare Tasks, parked. A coroutine runs as if inside a spare,
 and goes on by a callback of the future that it waits for; at its end the spare is as new. Only what a
-callback cannot do is left to the Task, which takes the coroutine over for good: to hear of a cancellation, to
-wait at the gate, and for a round of the loop. (asyncio's eager tasks would create a Task a call, and
-exist only since Python 3.12.) A spare that an event has left cancelled, or that somebody holds on to,
-serves no other.
+callback cannot do is left to the Task, which takes the coroutine over for good: to throw a cancellation
+that found nothing to cancel, to wait for a round of the loop, and to refuse what is no future of it.
+(asyncio's eager tasks would create a Task a call, and exist only since Python 3.12.) A spare that an event
+has left cancelled, or that somebody holds on to, serves no other.
 
 The context is its owner's, which tells code whose event it is. The owner's events share it for as long
 as none leaves a mark on it, a context variable; one that waits takes it along, and another is made.
@@ -25,17 +25,17 @@ from __future__ import annotations
 
 import asyncio
 from asyncio.tasks import _enter_task, _leave_task
-from collections.abc import Coroutine
 from contextvars import copy_context
 from sys import getrefcount
 from types import CoroutineType, coroutine
 from typing import TYPE_CHECKING, Any, Final, Protocol
+from weakref import getweakrefcount
 
 from runtime.wire.codec import PLAIN
 from workers.current import current_event
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import Awaitable, Callable, Coroutine, Generator
     from contextvars import Context
 
     from runtime.host.gates import InputGate
@@ -70,42 +70,48 @@ class Owner(Protocol):
         """Take note that an event that waited is about to end or fail."""
 
 
-class _Ended:
-    """What a driver yields when its coroutine has ended; read at once, for all drivers use the same."""
+class _Returned:
+    """What a driver yields when its coroutine has returned; taken at once, for all drivers use the same."""
 
-    __slots__ = ("error", "value")
+    __slots__ = ("value",)
 
     def __init__(self) -> None:
         self.value: Any = None
-        self.error: BaseException | None = None
-
-    def tell(self, owner: Owner, ticket: Any) -> None:
-        """Tell an owner how its event has ended, and forget it."""
-        if self.error is None:
-            value, self.value = self.value, None
-            owner.ended(ticket, value)
-        else:
-            error, self.error = self.error, None
-            owner.failed(ticket, error)
 
 
 @coroutine
-def _drive(ended: _Ended) -> Generator[Any, Any, None]:
-    """Run one coroutine after another: of each yield what it waits for, and `ended` at its end."""
+def _drive(returned: _Returned) -> Generator[Any, Any, None]:
+    """Run one coroutine after another: of each yield what it waits for, and `returned` at its end.
+
+    An exception of a coroutine is the end of its driver too.
+    """
     code = yield
     while True:
-        try:
-            ended.value = yield from code
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            ended.error = error
+        returned.value = yield from code
         code = None
-        code = yield ended
+        code = yield returned
 
 
 SPARES: Final = 256
 """Parked Tasks that are kept, at most."""
+
+
+class _Wake(asyncio.Future[None]):
+    """What a parked Task waits for, and so what hears that the Task is cancelled."""
+
+    __slots__ = ("spare",)
+
+    spare: _Spare | None
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Cancel what the event waits for, as in any Task; if that is there already, the Task takes over."""
+        spare = self.spare
+        if spare is not None:
+            waiting = spare.waiting
+            if hasattr(waiting, "cancel") and waiting.cancel(*(() if msg is None else (msg,))):
+                return True
+            spare.references = 0
+        return super().cancel(msg)
 
 
 class _Spare:
@@ -124,28 +130,40 @@ class _Spare:
         "ticket",
         "waiting",
         "wake",
+        "weak_references",
     )
 
     busy: bool
     """Whether its coroutine waits."""
     arrived: bool
     """Whether what that waits for is there."""
+    task: Any
+    """An `asyncio.Task[None]`; its type does not tell of `_must_cancel`: cancelled before it has begun."""
     references: int
-    """How many there are to the Task while nobody holds on to it."""
+    weak_references: int
+    """How many there are to the Task while nobody holds on to it; 0 if that is about to end."""
     context: Context
     owner: Owner
 
     def __init__(self, stage: Stage, loop: asyncio.AbstractEventLoop, context: Context) -> None:
         self.stage = stage
-        self.drive = _drive(stage.ended)
-        self.drive.send(None)
-        self.send = self.drive.send
+        self.new_driver()
         self.busy = self.arrived = False
         self.ticket: Any = None
         self.waiting: Any = None
-        self.wake: asyncio.Future[None] = loop.create_future()
-        self.task: asyncio.Task[None] = loop.create_task(_Rest(self), context=context)
+        self.wake = _Wake(loop=loop)
+        self.wake.spare = self
+        rest = _rest(self)
+        rest.send(None)  # so that it hears of a cancellation that comes before its Task has begun
+        self.task = loop.create_task(rest, context=context)
         self.references = getrefcount(self.task)
+        self.weak_references = getweakrefcount(self.task)
+
+    def new_driver(self) -> None:
+        """Get ready to run coroutines."""
+        self.drive = _drive(self.stage.returned)
+        self.drive.send(None)
+        self.send = self.drive.send
 
     def wakes(self, _waiting: asyncio.Future[Any]) -> None:
         """Go on, if the Task has not taken over; what the coroutine waits for calls this when it is there."""
@@ -170,8 +188,8 @@ class Stage:
         "_plain",
         "_pristine",
         "_spare",
-        "ended",
         "resumed",
+        "returned",
         "settle",
         "watch",
     )
@@ -183,7 +201,7 @@ class Stage:
     ) -> None:
         self._loop = loop
         self.settle = settle
-        self.ended = _Ended()
+        self.returned = _Returned()
         self.resumed: Owner | None = None
         """Whose event has gone on after a wait, last of all."""
         self.watch: Watch | None = None
@@ -251,40 +269,36 @@ class Stage:
     ) -> None:
         """Run the first turn of a coroutine."""
         spare = self._spare
-        if spare.task.cancelling() or getrefcount(spare.task) != spare.references:
-            spare.take_over()  # of code that has kept it from a turn before
+        if (
+            spare.task._must_cancel  # noqa: SLF001
+            or getrefcount(spare.task) != spare.references
+        ):
+            spare.take_over()  # of code that has cancelled it, or kept it, in a turn before
             spare = self._spare = self._park()
-        ended = self.ended
-        _enter_task(self._loop, spare.task)
         try:
-            waiting = context.run(spare.send, code)
-        except BaseException as error:  # a GeneratorExit of its own: the driver has ended with it
-            ended.error = error
-            waiting = ended
-            self._spare = self._park()
-            spare.take_over()
-        finally:
-            _leave_task(self._loop, spare.task)
-        if waiting is not ended:
-            owner.scope = None
-            spare.busy = True
-            spare.context = context
-            spare.waiting = waiting
-            spare.owner = owner
-            spare.ticket = ticket
-            self._spare = self._free.pop() if self._free else self._park()
-            owner.suspended(ticket, spare.task)
-            if self.settle(waiting):
-                spare.arrived = True
-                self._go_on(spare)
-            else:
-                self._wait(spare)
-            return
-        if ended.error is None:
-            value, ended.value = ended.value, None
-            owner.ended(ticket, value)
+            _enter_task(self._loop, spare.task)
+            try:
+                waiting = context.run(spare.send, code)
+            finally:
+                _leave_task(self._loop, spare.task)
+        except BaseException as error:
+            spare.new_driver()
+            owner.failed(ticket, error)
         else:
-            ended.tell(owner, ticket)
+            if waiting is not self.returned:
+                self._spare = self._free.pop() if self._free else self._park()
+                owner.scope = None
+                spare.busy = True
+                spare.context = context
+                spare.owner = owner
+                spare.ticket = ticket
+                spare.waiting = waiting
+                owner.suspended(ticket, spare.task)
+                if self._has_come(spare):
+                    self._go_on(spare)
+                return
+            value, waiting.value = waiting.value, None
+            owner.ended(ticket, value)
         if len(context) != self._pristine or self._inherited:
             self._look_at(owner, context)
 
@@ -297,62 +311,68 @@ class Stage:
 
     def _go_on(self, spare: _Spare) -> None:
         """Run the turns of an event as far as what it waits for is there."""
-        owner, ended = spare.owner, self.ended
-        while not owner.gate.locks and not spare.task.cancelling():
-            spare.waiting._asyncio_future_blocking = False  # noqa: SLF001  (as a Task would do)
+        owner = spare.owner
+        while True:
+            if owner.gate.locks:
+                owner.gate.wait().add_done_callback(spare.wakes, context=self._plain)
+                return
             spare.arrived = False
-            _enter_task(self._loop, spare.task)
             try:
-                waiting = spare.context.run(spare.send, None)
+                _enter_task(self._loop, spare.task)
+                try:
+                    waiting = spare.context.run(spare.send, None)
+                finally:
+                    _leave_task(self._loop, spare.task)
             except BaseException as error:
-                ended.error = error
-                waiting = ended
-                spare.take_over()
-            finally:
-                _leave_task(self._loop, spare.task)
-            if waiting is ended:
-                self._end(spare)
+                spare.new_driver()
+                self._end(spare, owner.failed, error)
+                return
+            if waiting is self.returned:
+                value, waiting.value = waiting.value, None
+                self._end(spare, owner.ended, value)
                 return
             spare.waiting = waiting
-            if not self.settle(waiting):
-                self._wait(spare)
+            if not self._has_come(spare):
                 return
-            spare.arrived = True
-        spare.take_over()
 
-    def _wait(self, spare: _Spare) -> None:
-        """Have an event go on when what it waits for is there."""
+    def _has_come(self, spare: _Spare) -> bool:
+        """Whether what an event waits for is there; if not, have it go on when that comes."""
         waiting = spare.waiting
-        if (
-            getattr(waiting, "_asyncio_future_blocking", None) is True
-            and waiting.get_loop() is self._loop
-            and waiting is not spare.task
-            and not spare.task.cancelling()
-        ):
-            waiting._asyncio_future_blocking = False  # noqa: SLF001  (as a Task would do)
+        is_future = getattr(waiting, "_asyncio_future_blocking", None) is not None
+        if is_future:
+            waiting._asyncio_future_blocking = False  # noqa: SLF001  (as a Task would do, at once)
+        if self.settle(waiting):
+            spare.arrived = True
+            if not (spare.wake.done() or spare.task._must_cancel):  # noqa: SLF001  (cancelled meanwhile)
+                return True
+        elif is_future and waiting.get_loop() is self._loop and waiting is not spare.task:
             waiting.add_done_callback(spare.wakes, context=self._plain)
-        else:
-            spare.take_over()
+            return False
+        spare.take_over()
+        return False
 
-    def _end(self, spare: _Spare) -> None:
+    def _end(self, spare: _Spare, tell: Callable[[Any, Any], None], what: Any) -> None:
         """Tell how an event has ended that has waited, and park its Task again."""
         owner, context = spare.owner, spare.context
-        owner.released(spare.ticket)
-        self.ended.tell(owner, spare.ticket)
-        self.give_back(owner, context)
-        spare.busy = False
-        spare.waiting = spare.ticket = None
-        del spare.owner, spare.context
-        if (
-            len(self._free) < self._most
-            and not spare.wake.done()
-            and not spare.task.cancelling()
-            and getrefcount(spare.task) == spare.references
-            and not spare.task._callbacks  # noqa: SLF001  (who waits for the Task's end gets it)
-        ):
-            self._free.append(spare)
-        else:
-            spare.take_over()
+        try:
+            owner.released(spare.ticket)
+            tell(spare.ticket, what)
+            self.give_back(owner, context)
+        finally:
+            spare.busy = False
+            spare.waiting = spare.ticket = None
+            del spare.owner, spare.context
+            if (
+                len(self._free) < self._most
+                and not spare.task._must_cancel  # noqa: SLF001
+                and not spare.task.cancelling()
+                and getrefcount(spare.task) == spare.references
+                and getweakrefcount(spare.task) == spare.weak_references
+                and not spare.task._callbacks  # noqa: SLF001  (who waits for the Task's end gets it)
+            ):
+                self._free.append(spare)
+            else:
+                spare.take_over()
 
     def give_back(self, owner: Owner, context: Context) -> None:
         """Take the context of an event that has waited and ended for the owner's next one."""
@@ -373,7 +393,7 @@ class Stage:
         return context
 
     def _park(self) -> _Spare:
-        return _Spare(self, self._loop, self._plain)
+        return _Spare(self, self._loop, self._plain.copy())
 
     async def close(self) -> None:
         """End the parked Tasks."""
@@ -389,59 +409,38 @@ async def _wait_for(value: Awaitable[Any]) -> Any:
     return await value
 
 
-class _Rest(Coroutine[Any, Any, None]):
-    """The coroutine of a spare's Task: whatever of an event is left after its first turn.
-
-    Unlike an ordinary one, it hears of a cancellation that comes before its Task has begun: there is
-    an event by then, perhaps, which has to end.
-    """
-
-    def __init__(self, spare: _Spare) -> None:
-        self._code = _go_on(spare)
-
-    def send(self, value: Any) -> Any:
-        """Go on to the next wait."""
-        self.send = self._code.send  # type: ignore[assignment,method-assign]  # a call less for each wait
-        return self._code.send(value)
-
-    def throw(self, *error: Any) -> Any:
-        """Go on with an error."""
-        if "send" not in self.__dict__:
-            waiting = self.send(None)
-            if hasattr(waiting, "cancel") and waiting.cancel():
-                return waiting  # the error reaches the code through it, as in any Task
-        return self._code.throw(*error)
-
-    def close(self) -> None:
-        """End without going on."""
-        self._code.close()
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        return self._code
+async def _rest(spare: _Spare) -> None:
+    """Run whatever of an event is left to the spare's Task."""
+    await _go_on(spare)
 
 
+@coroutine
 def _go_on(spare: _Spare) -> Generator[Any, Any, None]:  # noqa: C901  (each generator more costs 0.1 µs a turn)
     """Park until there is a coroutine to take over, then run the rest of its turns."""
     error: BaseException | None = None
     try:
+        yield  # where `_Spare` has brought it
         yield from spare.wake
     except asyncio.CancelledError as cancelled:
         error = cancelled
+    spare.take_over()  # if it was cancelled before it had begun
+    spare.references = 0
+    spare.wake.spare = None
     if not spare.busy:  # never taken into use
         return
     stage, owner, waiting, run = spare.stage, spare.owner, spare.waiting, spare.context.run
-    settle, ended, drive, arrived = stage.settle, stage.ended, spare.drive, spare.arrived
+    settle, drive, arrived = stage.settle, spare.drive, spare.arrived
     if error is not None and hasattr(waiting, "cancel") and waiting.cancel(*error.args):
         error = None  # it reaches the code through what the code waits for, as in any Task
     while True:
-        if error is None and (arrived or settle(waiting)):
-            waiting._asyncio_future_blocking = False  # noqa: SLF001  (as a Task would do)
-        elif error is None:
+        is_future = getattr(waiting, "_asyncio_future_blocking", None) is not None
+        if is_future:  # others may begin to wait for it before the Task does
+            waiting._asyncio_future_blocking = False  # noqa: SLF001
+        if error is None and not arrived and not settle(waiting):
             if stage.watch is not None:
                 stage.watch.turned()
             try:
-                # The wait that began outside of this Task is handed on as if it began here.
-                if getattr(waiting, "_asyncio_future_blocking", None) is False:
+                if is_future:
                     waiting._asyncio_future_blocking = True  # noqa: SLF001
                 yield waiting
             except GeneratorExit:
@@ -459,11 +458,14 @@ def _go_on(spare: _Spare) -> Generator[Any, Any, None]:  # noqa: C901  (each gen
         try:
             waiting = run(drive.send, None) if error is None else run(drive.throw, error)
         except BaseException as failure:
-            ended.error = failure
-            waiting = ended
-        if waiting is ended:
+            error = None  # its traceback leads here
             owner.released(spare.ticket)
-            ended.tell(owner, spare.ticket)
+            owner.failed(spare.ticket, failure)
+            break
+        if waiting is stage.returned:
+            value, waiting.value = waiting.value, None
+            owner.released(spare.ticket)
+            owner.ended(spare.ticket, value)
             break
         error = None
     stage.give_back(owner, spare.context)

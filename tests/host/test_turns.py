@@ -3,6 +3,9 @@
 import asyncio
 import gc
 import sys
+import weakref
+from asyncio.tasks import _enter_task, _leave_task
+from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 
 import pytest
@@ -297,6 +300,72 @@ async def test_two_events_and_a_task_can_wait_for_one_future(run, owner):
     assert owner.told == dict.fromkeys(tickets, ("ended", 5))
 
 
+@contextmanager
+def out_of_the_task():
+    """As the host does it, before it runs other events within one."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    if task is not None:
+        _leave_task(loop, task)
+    try:
+        yield
+    finally:
+        if task is not None:
+            _enter_task(loop, task)
+
+
+@pytest.mark.parametrize("rounds", [0, 1])
+async def test_events_can_wait_for_one_future_within_each_other(owner, rounds):
+    loop = asyncio.get_running_loop()
+    future = loop.create_future()
+
+    async def method(rounds):
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        return await future
+
+    def run_another(waiting):
+        if waiting is future and 2 not in owner.tasks:
+            with out_of_the_task():
+                stage.run(owner, 2, method, (0,), None)
+        return False
+
+    stage = Stage(loop, run_another)
+    loop.call_soon(stage.run, owner, 1, method, (rounds,), None)
+    await settle()
+    future.set_result(5)
+    await settle()
+    assert owner.told == {1: ("ended", 5), 2: ("ended", 5)}
+    await stage.close()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are of Python 3.12")
+@pytest.mark.parametrize("rounds", [0, 1])
+async def test_a_script_may_have_the_loop_start_tasks_eagerly(owner, rounds):
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)
+    futures = [loop.create_future() for _ in range(3)]
+
+    async def method(rounds, *futures):
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        return [await future for future in futures]
+
+    def run_another(waiting):
+        if waiting is futures[1]:
+            with out_of_the_task():
+                stage.run(owner, 2, method, (0, futures[2]), None)
+        return False
+
+    stage = Stage(loop, run_another)
+    loop.call_soon(stage.run, owner, 1, method, (rounds, *futures[:2]), None)
+    for future in futures:
+        await settle()
+        future.set_result("on")
+    await settle()
+    assert owner.told == {1: ("ended", ["on", "on"]), 2: ("ended", ["on"])}
+    await stage.close()
+
+
 # --- cancellation ----------------------------------------------------------------------------------
 
 
@@ -456,6 +525,38 @@ async def test_events_that_wait_one_after_the_other_share_a_task(run, owner):
     assert made == []
 
 
+async def test_events_that_ran_late_or_stood_at_the_gate_share_a_task_too(run, owner):
+    loop, made = asyncio.get_running_loop(), []
+
+    def make(loop, code, **more):
+        made.append(code)
+        return asyncio.Task(code, loop=loop, **more)
+
+    async def method(future):
+        try:
+            async with asyncio.timeout(0):
+                await loop.create_future()
+        except TimeoutError:
+            return await future
+
+    async def event():
+        future = loop.create_future()
+        ticket = await run(method, future)
+        await settle()
+        owner.gate.lock()
+        future.set_result("on")
+        await settle()
+        assert ticket not in owner.told
+        owner.gate.unlock()
+        await settle()
+        assert owner.told[ticket] == ("ended", "on")
+
+    await event()
+    loop.set_task_factory(make)
+    await event()
+    assert made == []
+
+
 @pytest.mark.parametrize("waits", [False, True])
 async def test_an_event_that_cancels_the_one_before_never_cancels_itself(run, owner, waits):
     kept = []
@@ -502,6 +603,157 @@ async def test_a_task_that_somebody_holds_on_to_ends_with_its_event(run, owner):
     assert heard == [1]
 
 
+async def test_a_task_that_somebody_knows_by_a_weak_reference_serves_no_other_event(run, owner):
+    known, future = [], asyncio.get_running_loop().create_future()
+
+    async def method():
+        known.append(weakref.ref(asyncio.current_task()))
+        await future
+
+    async def wait():
+        await asyncio.get_running_loop().create_future()
+
+    await run(method)
+    future.set_result(None)
+    await settle()
+    tickets = [await run(wait) for _ in range(3)]
+    if known[0]() is not None:
+        known[0]().cancel()
+    await settle()
+    assert list(owner.tasks) == tickets
+
+
+async def test_a_cancellation_that_an_event_took_back_is_not_the_next_events(stage, owner):
+    future = asyncio.get_running_loop().create_future()
+
+    async def take_back():
+        asyncio.current_task().cancel()
+        asyncio.current_task().uncancel()
+
+    async def method():
+        return await future
+
+    def callback():
+        stage.run(owner, 1, take_back, (), None)
+        stage.run(owner, 2, method, (), None)
+
+    await settle()  # its Task has begun
+    asyncio.get_running_loop().call_soon(callback)
+    await settle()
+    future.set_result("on")
+    await settle()
+    assert owner.told == {1: ("ended", None), 2: ("ended", "on")}
+
+
+async def test_a_task_that_was_kept_and_ended_before_it_had_begun_is_not_the_next_events(
+    stage, owner
+):
+    kept, future = [], asyncio.get_running_loop().create_future()
+
+    async def wait():
+        await future
+
+    async def cancels_itself():
+        kept.append(asyncio.current_task())
+        kept[0].cancel()
+
+    async def method():
+        await asyncio.sleep(0)
+        return asyncio.current_task().cancelling()
+
+    def callback():
+        stage.run(owner, 1, wait, (), None)
+        stage.run(owner, 2, cancels_itself, (), None)  # in the Task that was parked just now
+
+    asyncio.get_running_loop().call_soon(callback)
+    await settle()
+    assert kept[0].done()
+    asyncio.get_running_loop().call_soon(stage.run, owner, 3, method, (), None)
+    await settle()
+    assert owner.told[3] == ("ended", 0)
+
+
+async def test_a_cancellation_reaches_what_the_event_waits_for_at_once(run, owner):
+    first, second = (asyncio.get_running_loop().create_future() for _ in range(2))
+
+    async def method():
+        try:
+            await first
+        except asyncio.CancelledError:
+            await second
+
+    ticket = await run(method)
+    for future in (first, second):
+        owner.tasks[ticket].cancel()
+        assert future.cancelled()
+        await settle()
+    assert isinstance(owner.told[ticket][1], asyncio.CancelledError)
+
+
+async def test_a_cancellation_that_comes_after_what_the_event_waits_for_is_not_lost(run, owner):
+    future = asyncio.get_running_loop().create_future()
+
+    async def method():
+        await future
+
+    ticket = await run(method)
+    future.set_result(None)
+    owner.tasks[ticket].cancel()
+    await settle()
+    assert isinstance(owner.told[ticket][1], asyncio.CancelledError)
+
+
+async def test_an_event_cancelled_while_what_it_waits_for_is_brought_about_hears_of_it(owner):
+    """Its Task was parked in the same turn of the loop, by the event before it."""
+    loop = asyncio.get_running_loop()
+    waited_for = loop.create_future()
+
+    def bring_about(waiting):
+        if waiting is not waited_for or waiting.done():
+            return waiting.done()
+        waiting.set_result(None)
+        owner.tasks[2].cancel()
+        return True
+
+    stage = Stage(loop, bring_about)
+
+    async def method(future):
+        await future
+
+    def callback():
+        stage.run(owner, 1, method, (loop.create_future(),), None)
+        stage.run(owner, 2, method, (waited_for,), None)
+
+    loop.call_soon(callback)
+    await settle()
+    assert isinstance(owner.told[2][1], asyncio.CancelledError)
+    await stage.close()
+
+
+async def test_what_a_cancelled_event_had_is_not_kept(run, owner):
+    class Thing:
+        pass
+
+    future, things = asyncio.get_running_loop().create_future(), []
+
+    async def method():
+        thing = Thing()
+        things.append(weakref.ref(thing))
+        await future
+
+    ticket = await run(method)
+    future.set_result(None)
+    gc.collect()
+    gc.disable()
+    try:
+        owner.tasks[ticket].cancel()
+        await settle()
+        owner.told.clear()
+        assert things[0]() is None
+    finally:
+        gc.enable()
+
+
 async def test_a_cancellation_brings_its_message(run, owner):
     async def method():
         await asyncio.get_running_loop().create_future()
@@ -525,6 +777,26 @@ async def test_what_was_there_when_the_gate_closed_is_not_waited_for_again(run, 
     owner.gate.lock()
     second.set_result(None)
     await settle()
+    first.set_result(None)
+    await settle()
+    owner.gate.unlock()
+    await settle()
+    assert owner.order == tickets[::-1]
+
+
+async def test_events_pass_the_gate_in_the_order_in_which_what_they_waited_for_came(run, owner):
+    """Also when the Task of one has taken over, for a round of the loop, and none of another."""
+    first, second = (asyncio.get_running_loop().create_future() for _ in range(2))
+
+    async def method(future, rounds):
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        await future
+
+    tickets = [await run(method, first, 1), await run(method, second, 0)]
+    await settle()
+    owner.gate.lock()
+    second.set_result(None)
     first.set_result(None)
     await settle()
     owner.gate.unlock()
@@ -701,6 +973,48 @@ async def test_an_event_that_has_ended_is_not_kept(run, owner):
         await settle()
     gc.collect()
     assert not [thing for thing in gc.get_objects() if type(thing) is Thing]
+
+
+async def test_an_owner_that_fails_leaves_no_task(owner):
+    loop, told = asyncio.get_running_loop(), []
+    loop.set_exception_handler(lambda _, context: told.append(context.get("exception")))
+    stage, future = Stage(loop), loop.create_future()
+
+    class Failing(Owner):
+        def ended(self, ticket, _value):
+            raise LookupError(ticket)
+
+    async def method():
+        await future
+
+    loop.call_soon(stage.run, Failing(loop), 1, method, (), None)
+    await settle()
+    future.set_result(None)
+    await settle()
+    assert [type(error) for error in told] == [LookupError]
+    await stage.close()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_code_that_will_not_be_closed_is_no_other_events_failure(run, owner):
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # a Task is destroyed
+
+    async def refuses():
+        await asyncio.sleep(0)  # its Task has taken over
+        try:
+            await asyncio.get_running_loop().create_future()
+        except GeneratorExit:
+            await asyncio.sleep(0)
+
+    async def method():
+        return "on"
+
+    await run(refuses)
+    await settle()
+    owner.tasks.clear()
+    gc.collect()
+    assert owner.told[await run(method)] == ("ended", "on")
 
 
 @pytest.mark.parametrize("waits", [False, True])
