@@ -16,7 +16,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from runtime.storage.write_set import Puts
 from workers.errors import StorageError
 
 if TYPE_CHECKING:
@@ -39,13 +38,15 @@ class _Part:
     """What a round does to one file."""
 
     file: SlotFile | ObjectFile | Journal
-    taken: list[tuple[Store, Change | Puts]] = field(default_factory=list)
+    storages: list[Store] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    """Theirs; of a journal they are rows."""
     error: Exception | None = None
 
     def commit(self, file: SlotFile | ObjectFile) -> None:
         """Make the file's transaction."""
         try:
-            file.commit([change for _, change in self.taken])
+            file.commit(self.changes)
         except Exception as error:
             self.error = error
 
@@ -67,19 +68,21 @@ class _Part:
 class Round:
     """One group commit under way: its transactions are made, its files want their sync."""
 
-    __slots__ = ("_failures", "_homes", "_journal", "_slots", "_taken")
+    __slots__ = ("_failures", "_homes", "_journal", "_rows", "_slots", "_taken")
 
     def __init__(
         self,
         slots: list[_Part],
         homes: list[_Part],
         journal: list[_Part],
-        taken: list[tuple[Store, Change | Puts]],
+        rows: list[Store],
+        taken: list[tuple[Store, Change]],
         failures: dict[int, Exception],
     ) -> None:
         self._slots = slots  # if the journal was appended to, it is one of them
         self._homes = homes
         self._journal = journal  # if it starts
+        self._rows = rows  # the storages whose changes are rows of the journal
         self._taken = taken
         self._failures = failures  # of storages whose changes could not be taken, by their id()
 
@@ -95,7 +98,7 @@ class Round:
     @property
     def storages(self) -> list[Store]:
         """The storages whose changes are in this round."""
-        return [storage for storage, _ in self._taken]
+        return [*self._rows, *(storage for storage, _ in self._taken)]
 
     @property
     def needs_sync(self) -> bool:
@@ -151,49 +154,52 @@ class CommitGroup:
         takes = None if journal is None or not journal.takes() else journal.id
         parts: dict[SlotFile, _Part] = {}
         homes: list[_Part] = []
-        late: list[tuple[Store, Change | Puts]] = []
+        late: list[Store] = []
         rows: dict[SlotFile, Rows] = {}
-        taken: list[tuple[Store, Change | Puts]] = []
+        taken: list[tuple[Store, Change]] = []
         failures: dict[int, Exception] = {}
         room = RECORD_BYTES
         for storage in marked:
-            change = _take(storage, failures)
-            if change is None:
-                continue
-            entry = storage, change
-            taken.append(entry)
             file = storage.file
             if (
-                type(change) is Puts
-                and takes is not None
+                takes is not None
                 and file.in_journal == takes
                 and not file.unsound  # that it says so may not be on disk
                 and room > 0
+                and not storage.has_failed
             ):
-                room -= change.size
-                late.append(entry)
-                _add(rows, file, change)
+                its = rows.get(file) or ([], [])
+                size = storage.take_rows(*its)
+                if size:
+                    rows[file] = its
+                    room -= size
+                    late.append(storage)
+                    continue
+            change = _take(storage, failures)
+            if change is None:
                 continue
+            taken.append((storage, change))
             part = parts.get(file)
             if part is None:
                 part = parts[file] = _Part(file)
-            part.taken.append(entry)
+            part.storages.append(storage)
+            part.changes.append(change)
             if change.home is not None:
                 change.home.rounds += 1
-                homes.append(_Part(change.home, [entry]))
+                homes.append(_Part(change.home, [storage], [change]))
         appends: list[_Part] = []
         starts: list[_Part] = []
         if journal is not None and late:
             appends.append(_Part(journal, late))
             appends[0].append(journal, rows)
-        if journal is not None and journal.starting and taken:
+        if journal is not None and journal.starting and (taken or late):
             for file in journal.members:
                 parts.setdefault(file, _Part(file))
             starts.append(_Part(journal))
         _commit(parts, homes)
         if any(part.error for part in parts.values()):
             starts.clear()  # a file has not caught up: the next round tries again
-        self._under_way = Round([*appends, *parts.values()], homes, starts, taken, failures)
+        self._under_way = Round([*appends, *parts.values()], homes, starts, late, taken, failures)
         return self._under_way
 
     def end_round(self, ended: Round, error: BaseException | None = None) -> dict[int, Exception]:
@@ -215,7 +221,7 @@ class CommitGroup:
                 cause.__cause__ = error
                 part.file.unsound = True
             if cause is not None:
-                for storage, _ in part.taken:
+                for storage in part.storages:
                     failures.setdefault(id(storage), cause)
         for storage, change in ended._taken:  # noqa: SLF001
             if change.home is not None:
@@ -224,6 +230,11 @@ class CommitGroup:
                 storage.failed()
             else:
                 storage.committed(change)
+        for storage in ended._rows:  # noqa: SLF001
+            if failures and id(storage) in failures:
+                storage.failed()
+            else:
+                storage.committed(None)
         return failures
 
 
@@ -231,22 +242,13 @@ def _commit(parts: dict[SlotFile, _Part], homes: list[_Part]) -> None:
     for file, part in parts.items():
         part.commit(file)
     for part in homes:
-        (storage, change), *_ = part.taken
-        part.error = parts[storage.file].error
-        if part.error is None and change.home is not None:
-            part.commit(change.home)
+        part.error = parts[part.storages[0].file].error
+        home = part.changes[0].home
+        if part.error is None and home is not None:
+            part.commit(home)
 
 
-def _add(rows: dict[SlotFile, Rows], file: SlotFile, change: Puts) -> None:
-    its = rows.get(file)
-    if its is None:
-        rows[file] = change.puts, change.deletes  # nobody else reads them any more
-    else:
-        its[0].extend(change.puts)
-        its[1].extend(change.deletes)
-
-
-def _take(storage: Store, failures: dict[int, Exception]) -> Change | Puts | None:
+def _take(storage: Store, failures: dict[int, Exception]) -> Change | None:
     """Take what a storage has written; its failure, if it has failed, is entered."""
     if storage.has_failed:
         failures[id(storage)] = storage.cause or StorageError(

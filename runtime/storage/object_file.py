@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from runtime.config.settings import Durability
     from runtime.storage.sql import Cursor
     from runtime.storage.sql_guard import Rows
-    from runtime.storage.write_set import Change, Puts
+    from runtime.storage.write_set import Change
 
 __all__ = ["TABLES", "ObjectFile", "quoted", "remove_parts"]
 
@@ -418,7 +418,7 @@ class ObjectFile(WalFile):
         except apsw.Error as cause:
             raise self._unwritable(cause) from cause
 
-    def commit(self, _changes: Iterable[Change | Puts] = ()) -> None:
+    def commit(self, _changes: Iterable[Change] = ()) -> None:
         """Commit the transaction, which has the changes already.
 
         It survives the process's death at once, and a power cut after the next `sync()`.

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from typing import Any, Literal
 
     from runtime.storage.journal import Journal, Rows
-    from runtime.storage.write_set import Change, Puts
+    from runtime.storage.write_set import Change
 
 __all__ = ["DueAlarm", "ObjectRecord", "SlotFile"]
 
@@ -418,7 +418,7 @@ class SlotFile(WalFile):
 
     # --- writing ---------------------------------------------------------------------------------
 
-    def commit(self, changes: Iterable[Change | Puts]) -> None:
+    def commit(self, changes: Iterable[Change]) -> None:
         """Write the changes of several objects, at most one of each, in one transaction.
 
         They survive the process's death at once, and a power cut after the next `sync()`. The file

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from runtime.storage.alarm import Alarm
 from runtime.storage.large import APART, is_large
-from runtime.storage.write_set import KEEP, Puts
+from runtime.storage.write_set import KEEP
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,7 +46,7 @@ _DROP_ALARM: Final = "DELETE FROM alarms WHERE object_id = ?"
 
 
 def statements_of(
-    changes: Iterable[Change | Puts], now: float, *, large: bool
+    changes: Iterable[Change], now: float, *, large: bool
 ) -> list[tuple[str, list[Any]]]:
     """Return the statements that make the changes, in order, each with its rows.
 
@@ -63,8 +63,6 @@ def statements_of(
     for change in changes:
         puts += change.puts
         deletes += change.deletes
-        if isinstance(change, Puts):
-            continue
         if change.moved:
             moved.append((change.object_id,))
         if change.wipe:

@@ -8,8 +8,8 @@ after that (what moved, a later alarm, a deleted object) is *owed*, and paid by 
 whatever a kill cuts off, no entry is lost, none is there twice, and no alarm is missed: an early
 one is compared with the own file before it rings.
 
-The engine's side: `on_write()` is called before the first write of each change, `take_changes()`
-hands a change over for commit, `committed()` or `failed()` tells how it ended.
+The engine's side: `on_write()` is called before the first write of each change, `take_rows()` or
+`take_changes()` hands a change over for commit, `committed()` or `failed()` tells how it ended.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from runtime.storage.object_file import ObjectFile
     from runtime.storage.object_files import ObjectFiles
     from runtime.storage.slot_file import SlotFile
-    from runtime.storage.write_set import Change, Mark, Puts
+    from runtime.storage.write_set import Change, Mark
 
 __all__ = ["Store"]
 
@@ -471,7 +471,22 @@ class Store:
         self.begin_write()
         self._writes.records[key] = value
 
-    def take_changes(self) -> Change | Puts | None:
+    def take_rows(
+        self, puts: list[tuple[bytes, bytes, bytes]], deletes: list[tuple[bytes, bytes]]
+    ) -> int:
+        """Append what was written to rows, if that is all; see `WriteSet.take_rows`."""
+        if self._homed is not False:
+            return 0
+        writes = self._writes
+        size = writes.take_rows(puts, deletes)
+        if size:
+            self._announced = self._unconfirmed = False
+            self._pending = writes.pending  # a new one
+            if self._waiting:
+                self._wake()
+        return size
+
+    def take_changes(self) -> Change | None:
         """Hand over what was written since the last call, for commit; None if there is nothing.
 
         Reads see it as before. Changes must be committed to the file in the order they were taken.
@@ -487,7 +502,7 @@ class Store:
     def _take_home(self, home: ObjectFile) -> Change | None:
         """Put the entries into the own file's transaction, and return the slot file's part."""
         paid, self._owed = self._owed, _NO_DEBT
-        change = self._writes.take_all(more=home.in_transaction or paid is not _NO_DEBT)
+        change = self._writes.take(more=home.in_transaction or paid is not _NO_DEBT)
         if change is None:
             return None
         due = _Debt(moved=self._moving)
@@ -529,10 +544,10 @@ class Store:
             moved=paid.moved,
         )
 
-    def committed(self, change: Change | Puts) -> None:
-        """Take note that a change is in the file and durable."""
+    def committed(self, change: Change | None) -> None:
+        """Take note that a change is durable; None for rows."""
         self._writes.committed(change)
-        if change.alarm is not KEEP and self._on_alarm is not None:
+        if change is not None and change.alarm is not KEEP and self._on_alarm is not None:
             assert change.alarm is None or isinstance(change.alarm, Alarm)
             self._on_alarm(change.alarm)
         if self._homed and not self.has_failed:

@@ -36,6 +36,13 @@ def test_a_value_comes_back_equal_from_memory_and_from_its_bytes(value):
         assert repr(back) == repr(value) or back == value
 
 
+@given(st.one_of(st.booleans(), *(st.integers(-(1 << n), 1 << n) for n in (9, 17, 33))))
+def test_an_integer_is_stored_as_a_pickle_that_is_no_longer_than_python_makes_it(value):
+    data = values.pack(value)
+    assert (type(pickle.loads(data)), pickle.loads(data)) == (type(value), value)
+    assert len(data) <= len(pickle.dumps(value, 5))
+
+
 def test_types_of_python_are_kept():
     for value in ((1, (2,)), {1: {2}}, b"\0", datetime(2024, 1, 2, tzinfo=UTC), 2**70, 1j):
         assert values.unpack("k", values.pack(values.hold("k", value, LIMIT)))[0] == value

@@ -1,12 +1,13 @@
 """Write sets: reads see the newest write whatever is under way; memory stays bounded."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.ids import NamespaceKey
 from runtime.storage.arguments import key_range
-from runtime.storage.values import Packed, hold
-from runtime.storage.write_set import ABSENT, CACHE_BYTES, UNKNOWN, Puts, WriteSet, merge
+from runtime.storage.values import Packed, hold, pack
+from runtime.storage.write_set import ABSENT, CACHE_BYTES, LARGE_CHANGE, UNKNOWN, WriteSet, merge
 
 ID = NamespaceKey("w-Room").from_name("a")
 
@@ -42,11 +43,73 @@ def test_an_object_registers_with_its_first_change_and_anew_after_a_wipe():
         if "put" in step:
             writes.put("k", 1)
         taken.append(writes.take())
-    assert type(taken[1]) is Puts  # nothing but entries of an object that is registered
-    del taken[1]
-    assert [change.register for change in taken] == [True, False, True, False]
-    assert [(change.class_name, change.name) for change in taken] == [("Room", "a")] * 4
-    assert [change.sequence for change in taken] == [0, 2, 3, 4]
+    assert [change.register for change in taken] == [True, False, False, True, False]
+    assert [(change.class_name, change.name) for change in taken] == [("Room", "a")] * 5
+    assert [change.sequence for change in taken] == [0, 1, 2, 3, 4]
+
+
+def registered():
+    writes = WriteSet(ID, "Room")
+    writes.put("k", 1)
+    writes.committed(writes.take())
+    return writes
+
+
+def test_puts_and_deletes_of_a_registered_object_are_rows():
+    writes = registered()
+    writes.put("k", ABSENT)
+    writes.put("l", 2)
+    writes.records[b"\xffr"] = lambda: b"record"
+    writes.records[b"\xffs"] = None
+    puts, deletes = [(b"other", b"k", b"v")], []
+    assert writes.take_rows(puts, deletes) > 0
+    assert puts[1:] == [(ID.raw, b"l", pack(2)), (ID.raw, b"\xffr", b"record")]
+    assert deletes == [(ID.raw, b"k"), (ID.raw, b"\xffs")]
+    assert writes.take_rows(puts, deletes) == 0
+    assert writes.take() is None
+    assert writes.find("l") == 2
+    assert len(writes.overlay(key_range({}))) == 2
+    writes.committed(None)
+    assert writes.overlay(key_range({})) == []
+
+
+def too_much(writes):
+    writes.put("l", hold("l", b"x" * LARGE_CHANGE, 1 << 30))
+
+
+def no_memory():
+    raise MemoryError
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        lambda writes: writes.wipe(),
+        lambda writes: writes.set_alarm(None),
+        too_much,
+        lambda writes: writes.records.update({b"\xffr": no_memory}),
+    ],
+)
+def test_anything_else_is_no_rows_and_stays_to_be_taken(more):
+    writes = registered()
+    writes.put("a", 1)
+    more(writes)
+    rows = [(b"other", b"k", b"v")], [(b"other", b"l")]
+    assert writes.take_rows(*rows) == 0
+    assert rows == ([(b"other", b"k", b"v")], [(b"other", b"l")])
+    assert writes.dirty
+    if writes.records:
+        with pytest.raises(MemoryError):
+            writes.take()
+    else:
+        assert writes.take() is not None
+
+
+def test_an_object_that_is_not_registered_has_no_rows():
+    writes = WriteSet(ID, "Room")
+    writes.put("a", 1)
+    assert writes.take_rows([], []) == 0
+    assert writes.take().register
 
 
 def test_a_wipe_ends_with_its_own_change_and_entries_put_after_it_with_theirs():
@@ -57,14 +120,13 @@ def test_a_wipe_ends_with_its_own_change_and_entries_put_after_it_with_theirs():
     writes.put("l", 2)
     wiped = writes.take()
     writes.put("l", 3)
-    after = writes.take()
-    assert type(after) is Puts
+    assert writes.take_rows([], [])
     writes.committed(first)
     assert writes.find("k") is ABSENT
     writes.committed(wiped)
     assert writes.find("k") is UNKNOWN
     assert writes.overlay(key_range({})) == [(b"l", 3)]
-    writes.committed(after)
+    writes.committed(None)
     assert writes.overlay(key_range({})) == []
 
 
