@@ -80,7 +80,7 @@ class Calls:
                     raise RuntimeClosed(self.refusal)
                 return lane.call(target, method, ready, timeout)
             except NotStarted:
-                pass
+                lane.ahead = True
             finally:
                 lane.lock.release()
         pending = self._send(target, method, ready, timeout)
@@ -152,6 +152,9 @@ class Calls:
                 if not queue:
                     self._scheduled = False
                     return
+            if self._lane.ahead:
+                self._lane.ahead = False
+                caller.look()
             for waiter, target, method, ready, timeout in queue:
                 if not waiter.done():
                     caller.post(waiter, target, method, ready)

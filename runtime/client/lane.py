@@ -58,6 +58,8 @@ class Lane:
     ) -> None:
         self.lock = threading.Lock()
         """Held by the thread that uses the lane."""
+        self.ahead = False
+        """Whether it has seen a host leave or end, of which the loop may not have heard yet."""
         self._context = context
         self._roster = roster
         self._run = run
@@ -182,6 +184,7 @@ class Lane:
             )
         now = self._roster.identity(host)
         if now.generation != generation:
+            self.ahead = True
             lost = describe_loss(host, generation, now)
             return HostLost(
                 f"{lost} while it ran {describe(target, method)}; call again",

@@ -176,6 +176,34 @@ def test_a_generator_whose_host_dies_ends_in_host_lost(rt):
 
 
 @pytest.mark.parametrize("submit", [False, True])
+def test_a_call_after_a_loss_waits_for_the_host_that_comes_next(rt, monkeypatch, submit):
+    """Also when the loop has not heard of the loss yet."""
+    connection, held = rt._connection, []
+    hear, caller = connection._heard, connection.caller
+    post = caller.post
+
+    def hear_later(verb, text):
+        held.append((verb, text))
+
+    def hear_again():
+        monkeypatch.undo()
+        while held:
+            hear(*held.pop(0))
+
+    def post_and_hear(*call):
+        post(*call)
+        connection._loop.call_soon(hear_again)
+
+    source = rt.env.SOURCES.getByName("dies again")
+    monkeypatch.setattr(connection, "_heard", hear_later)
+    monkeypatch.setattr(caller, "post", post_and_hear)
+    with pytest.raises(HostLost):
+        list(source.die_after(3))
+    assert (source.echo.submit(1).result(30) if submit else source.echo(1)) == 1
+    connection._loop.call_soon_threadsafe(hear_again)
+
+
+@pytest.mark.parametrize("submit", [False, True])
 def test_a_call_that_takes_too_long_fails_and_is_cancelled_at_the_object(rt, submit):
     source = rt.env.SOURCES.getByName(f"too long {submit}")
     wait = source.wait.options(timeout=0.05)
