@@ -8,6 +8,7 @@ DurableObjectStub.
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self, cast
 
 from runtime.batch.blocking import Results
@@ -94,7 +95,7 @@ class Method:
         return self._calls.submit(self._target, self._name, args, kwargs, self._timeout)
 
     def options(self, *, timeout: float | None = None) -> Method:
-        """Return the method with a time limit for its calls, in seconds; None has no limit.
+        """Return the method with a time limit for its calls, in seconds; None and infinity are no limit.
 
         A call that is not answered in time raises DeadlineExceeded, which is a TimeoutError, and is
         cancelled at the object. A coroutine is cancelled where it waits; a plain method runs on,
@@ -102,7 +103,8 @@ class Method:
         """
         if timeout is not None and not timeout > 0:
             raise ValueError(f"a timeout is a positive number of seconds, not {timeout!r}")
-        return Method(self._calls, self._target, self._name, timeout)
+        seconds = None if timeout is None or timeout == inf else float(timeout)
+        return Method(self._calls, self._target, self._name, seconds)
 
     def with_timeout(self, seconds: float) -> Method:
         """Return the method with a time limit: `options(timeout=seconds)`."""

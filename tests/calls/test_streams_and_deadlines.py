@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 from runtime import AsyncRuntime, Runtime
 from runtime.wire.streams import CREDIT
 from workers import DeadlineExceeded, DurableObject, HostLost, RuntimeClosed
+
+SECONDS = 20
 
 
 class Source(DurableObject):
@@ -218,6 +221,13 @@ def test_a_call_that_takes_too_long_fails_and_is_cancelled_at_the_object(rt, sub
 def test_a_timeout_must_be_positive(source, seconds):
     with pytest.raises(ValueError, match="positive"):
         source.echo.with_timeout(seconds)
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), 1e300, Decimal(20), None])
+def test_a_timeout_may_be_any_positive_number(source, seconds):
+    assert source.echo.with_timeout(seconds)(1) == 1
+    assert source.echo.with_timeout(seconds).submit(2).result(SECONDS) == 2
+    assert source.echo.submit(3).result(SECONDS) == 3
 
 
 @pytest.mark.parametrize("size", [10_000, 100_000, 4_000_000])
