@@ -169,6 +169,18 @@ def pack(value: object, *, in_band: bool = False) -> tuple[bytes, list[pickle.Pi
     return data, buffers
 
 
+def pack_each(
+    values: Sequence[object], *, in_band: bool = False
+) -> tuple[bytes, list[pickle.PickleBuffer]]:
+    """Pickle like `pack`; the TypeError names the type of the one that cannot be pickled."""
+    try:
+        return pack(values, in_band=in_band)
+    except TypeError:
+        for value in values:
+            pack(value, in_band=in_band)
+        raise
+
+
 def _dumps_names(
     value: object, in_band: Callable[[pickle.PickleBuffer], bool] | None
 ) -> bytes | None:
@@ -217,7 +229,11 @@ def parcel(args: tuple[Any, ...], kwargs: dict[str, Any], shelf: Shelf = SOCKET)
     if type(args) is Ready:  # its list of buffers is never PLAIN, so only packed calls ask this
         kind, data, buffers = args
         return kind, data, len(buffers), [shelf.frame(buffer.raw()) for buffer in buffers]
-    data, frames = pack_still((args, kwargs), shelf)
+    try:
+        data, frames = pack_still((args, kwargs), shelf)
+    except TypeError:
+        pack_each((*args, *kwargs.values()))  # names the one that cannot be sent
+        raise
     return CALL_PACKED, data, len(frames), frames
 
 
