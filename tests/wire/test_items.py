@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import threading
 
 import pytest
 from hypothesis import given
@@ -77,6 +78,32 @@ async def test_items_before_a_failure_arrive_and_then_the_failure(asynchronous):
     with pytest.raises(KeyError, match="three"):
         await anext(stream)
     assert found == [1, 2]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_items_arrive_as_they_were_when_they_were_given(asynchronous):
+    row = {"cells": []}
+
+    def plainly():
+        for number in range(3):
+            row["cells"].append(number)
+            yield row
+
+    async def awaiting():
+        for item in plainly():
+            yield item
+
+    stream = b"".join(await read(awaiting() if asynchronous else plainly()))
+    found = [item["cells"] for item in Pieces().feed(stream)]
+    assert found == [[0], [0, 1], [0, 1, 2]]
+
+
+async def test_items_before_one_that_cannot_be_sent_arrive_and_it_is_named():
+    found = []
+    with pytest.raises(TypeError, match="^lock cannot be sent"):
+        async for piece in pieces(item for item in (1, [2], threading.Lock(), 4)):
+            found += Pieces().feed(piece)
+    assert found == [1, [2]]
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
