@@ -9,7 +9,7 @@ Nearly always nobody looks before the result is there. So this one has them from
 from __future__ import annotations
 
 from concurrent.futures import Future
-from concurrent.futures._base import CANCELLED, FINISHED, PENDING, RUNNING
+from concurrent.futures._base import CANCELLED, FINISHED, LOGGER, PENDING, RUNNING
 from threading import Condition
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +68,7 @@ class Pending(Future[Any]):
             self._state = CANCELLED
             self._condition.notify_all()
             self.set_running_or_notify_cancel()  # for those that wait for several
-        self._invoke_callbacks()  # type: ignore[attr-defined]
+        super()._invoke_callbacks()  # type: ignore[misc]
         calls.cancelled(self)
         return True
 
@@ -100,3 +100,11 @@ class Pending(Future[Any]):
             calls.under_way -= 1
             self._state = RUNNING
         super().set_exception(exception)
+
+    def _invoke_callbacks(self) -> None:
+        """Call the callbacks in the loop's thread, which sys.exit() in one of them must not end."""
+        for callback in self._done_callbacks:
+            try:
+                callback(self)
+            except BaseException:
+                LOGGER.exception("exception calling callback for %r", self)

@@ -1,6 +1,7 @@
 """The futures of submitted calls: they are those of `concurrent.futures`, whenever somebody looks."""
 
 import asyncio
+import sys
 import threading
 from concurrent import futures
 from types import SimpleNamespace
@@ -81,6 +82,15 @@ def test_whoever_waits_hears_of_the_end(submit, raises):
     expected = {"result": end, "wait": {pending}, "as_completed": [pending], "asyncio": end}
     assert heard == expected
     assert called.wait(SECONDS)
+
+
+def test_a_callback_that_exits_ends_neither_the_thread_that_calls_it_nor_the_other_callbacks(submit):
+    for end in (lambda it: it.set_result(1), lambda it: it.set_exception(ValueError())):
+        pending, heard = submit(), []
+        pending.add_done_callback(lambda _: sys.exit())
+        pending.add_done_callback(heard.append)
+        end(pending)
+        assert heard == [pending]
 
 
 def test_one_that_was_cancelled_takes_no_result(calls, submit):
