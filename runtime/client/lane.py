@@ -22,7 +22,7 @@ from runtime.ids import slot_of
 from runtime.roster import Roster, describe_loss, endpoint
 from runtime.wire import messages as m
 from runtime.wire.caller import GOODBYE_SECONDS
-from runtime.wire.codec import decode, encode, unpack, unpack_error
+from runtime.wire.codec import decode, encode, unpack_error, unpack_result
 from runtime.wire.deadlines import exceeded
 from runtime.wire.link import describe
 from runtime.wire.shelf import discard
@@ -70,6 +70,8 @@ class Lane:
         """Hosts that have said something on the present socket."""
         self._give_up = 0.0
         """Until when to wait for a host that has ended; 0 while it lives."""
+        self._frames: list[Frame] = []
+        """The large buffers of the last message."""
         self._number = 0
         self._opened = 0
         self._items: WeakSet[LaneItems] = WeakSet()
@@ -91,13 +93,19 @@ class Lane:
         kind, first, second, frames = ready
         self._number = number = self._number + 1
         batch = encode([(kind, number, target, method, first, second)])
-        if frames:
-            socket.send_multipart([batch, *frames], copy=False)
-        else:
+        if not frames:
             socket.send(batch)
+        else:
+            try:
+                socket.send_multipart([batch, *frames], copy=False)
+            except BaseException:  # Ctrl-C: half of the message may be in the socket
+                self._forget(host)
+                discard(frames)
+                raise
         try:
             return self._wait(socket, number, host, up, target, method, due)
         except BaseException as stop:
+            self._skip_rest(socket)
             # Ctrl-C, or its time is over: nobody waits for this call any more.
             if isinstance(stop, DeadlineExceeded) or not isinstance(stop, Exception):
                 with contextlib.suppress(zmq.ZMQError):
@@ -126,7 +134,7 @@ class Lane:
                     raise end from None
                 continue
             self._heard.add(host)
-            frames: list[Frame] = []
+            self._frames = frames = []
             while socket.getsockopt(zmq.RCVMORE):
                 frames.append(socket.recv())
             at = 0
@@ -149,6 +157,13 @@ class Lane:
                 else:
                     return _value(message, frames[at:])
                 at += count
+
+    def _skip_rest(self, socket: zmq.Socket[bytes]) -> None:
+        """Drop what is left of a message that was being read when something was raised."""
+        with contextlib.suppress(zmq.ZMQError):
+            while socket.getsockopt(zmq.RCVMORE):
+                self._frames.append(socket.recv())
+        discard(self._frames)
 
     def _fence(self, socket: zmq.Socket[bytes], target: Target) -> None:
         """Tell a host that has refused a call for its slot's sake that no other is on the way."""
@@ -238,7 +253,7 @@ def _value(message: Message, frames: list[Frame]) -> Any:
     if kind == m.RESULT:
         return message[2]
     if kind == m.RESULT_PACKED:
-        return unpack(message[2], frames)
+        return unpack_result(message[2], frames)
     if kind == m.ERROR:
         raise unpack_error(message[2])
     raise NotStarted  # REFUSED

@@ -16,9 +16,12 @@ from runtime.wire import messages as m
 from runtime.wire.codec import decode, encode, unpack_error
 from runtime.wire.items import Pieces
 from runtime.wire.streams import CREDIT
+from workers.errors import RoostError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from runtime.wire.messages import Batch
 
 
 class LaneItems:
@@ -54,16 +57,20 @@ class LaneItems:
 
     def _read(self, socket: zmq.Socket[bytes]) -> None:
         """Take what arrives next."""
-        if self._owed >= CREDIT // 2:
-            socket.send(encode([(m.PULL, self._number, self._owed)]))
-            self._owed = 0
         try:
-            batch = decode(socket.recv())
+            if self._owed >= CREDIT // 2:
+                socket.send(encode([(m.PULL, self._number, self._owed)]))
+                self._owed = 0
+            self._take(socket, decode(socket.recv()))
         except zmq.Again:
             self._error = self._lost()
             if self._error is not None:
                 self._leave(socket)
-            return
+        except BaseException:  # Ctrl-C: something may have been read, and is lost now
+            self.fail(RoostError("the reading of items was interrupted: call the generator again"))
+            raise
+
+    def _take(self, socket: zmq.Socket[bytes], batch: Batch) -> None:
         for message in batch:
             if message[0] == m.CHUNK and message[1] == self._number:
                 self._owed += len(message[2])

@@ -251,6 +251,16 @@ def unpack(data: bytes, frames: Sequence[Frame]) -> Any:
     return pickle.loads(data, buffers=buffers)
 
 
+def unpack_result(data: bytes, frames: Sequence[Frame]) -> Any:
+    """Return the packed result of a call. Raises HostLost, and TypeError when it cannot be read here."""
+    try:
+        return unpack(data, frames)
+    except (HostLost, KeyboardInterrupt):
+        raise
+    except BaseException as cause:  # its type may not be importable here
+        raise TypeError(f"the result of the call cannot be read here: {cause}") from cause
+
+
 def pack_error(error: BaseException, object_id: bytes | None, *, remote: bool = True) -> bytes:
     """Pickle an exception with its traceback. Never fails, whatever the exception does.
 

@@ -17,7 +17,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Protocol
 
 from runtime.wire import messages as m
-from runtime.wire.codec import PLAIN, unpack, unpack_error
+from runtime.wire.codec import PLAIN, unpack_error, unpack_result
 from runtime.wire.items import RemoteItems
 from runtime.wire.shelf import discard as discard_frames
 from runtime.wire.sockets import Offer, Void, offered_websocket
@@ -574,13 +574,11 @@ def _has_frames(message: Message) -> bool:
 
 def _set_packed(reply: Waiter, data: bytes, buffers: Sequence[Frame]) -> None:
     try:
-        value = unpack(data, buffers)
-    except HostLost as lost:
-        reply.set_exception(lost)
-    except BaseException as cause:  # its type may not be importable here
-        error = TypeError(f"the result of the call cannot be read here: {cause}")
-        error.__cause__ = cause
+        value = unpack_result(data, buffers)
+    except (HostLost, TypeError) as error:
         reply.set_exception(error)
+    except KeyboardInterrupt:  # from a value, too: the other answers of the batch must not suffer
+        reply.set_exception(TypeError("the reading of the call's result was interrupted"))
     else:
         reply.set_result(value)
 

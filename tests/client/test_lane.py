@@ -1,5 +1,6 @@
 """The blocking caller's way to a host: one answer for each call, and the truth about how it ended."""
 
+import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,7 +13,8 @@ from runtime.client.lane import Lane, NotStarted
 from runtime.roster import End, Identity, Roster, State, endpoint
 from runtime.wire import messages as m
 from runtime.wire.codec import decode, encode, pack_error, parcel
-from workers.errors import DeadlineExceeded, HostLost, RuntimeClosed
+from runtime.wire.items import Pieces
+from workers.errors import DeadlineExceeded, HostLost, RoostError, RuntimeClosed
 
 TARGET = ("Room", bytes(32), "a")  # of slot 0, so of host 0
 SECONDS = 20
@@ -169,6 +171,87 @@ def test_a_call_past_its_time_is_given_up_and_its_late_answer_is_nobody_else_s(i
     instance.next()
     instance.say((m.RESULT, 1, "late"), (m.RESULT, 2, "mine"))
     assert call.result(SECONDS) == "mine"
+
+
+def test_a_call_that_is_interrupted_while_its_message_leaves_spoils_no_other(
+    instance, monkeypatch
+):
+    def send_half(socket, parts, **_):
+        socket.send(parts[0], zmq.SNDMORE)
+        raise KeyboardInterrupt
+
+    instance.up()
+    with monkeypatch.context() as patch:
+        patch.setattr(zmq.Socket, "send_multipart", send_half)
+        with pytest.raises(KeyboardInterrupt):
+            instance.call(np.zeros(100_000)).result(SECONDS)
+    call = instance.call(2)
+    assert instance.next()[0] == (m.CALL, 2, TARGET, "add", (2,), None)
+    instance.say((m.RESULT, 2, "mine"))
+    assert call.result(SECONDS) == "mine"
+
+
+def test_a_call_that_is_interrupted_while_its_answer_arrives_spoils_no_other(instance, tmp_path):
+    class Interrupting(set):
+        def add(self, host):
+            if host not in self:
+                super().add(host)
+                raise KeyboardInterrupt
+
+    instance.up()
+    instance.lane._heard = Interrupting()
+    call = instance.call(1)
+    instance.next()
+    file = tmp_path / "buffer"
+    file.touch()
+    instance.say((m.RESULT_PACKED, 1, b"", 2), frames=[b"\0" * 100_000, bytes(file)])
+    with pytest.raises(KeyboardInterrupt):
+        call.result(SECONDS)
+    assert not file.exists()
+    call = instance.call(2)
+    instance.next()
+    instance.say((m.RESULT, 2, "mine"))
+    assert call.result(SECONDS) == "mine"
+
+
+def test_items_that_are_lost_by_an_interruption_are_missed(instance, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    instance.up()
+    call = instance.call()
+    instance.next()
+    instance.say((m.ITEMS, 1, 7))
+    items = call.result(SECONDS)
+    instance.say((m.CHUNK, 7, b"lost"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Pieces, "feed", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            next(items)
+    with pytest.raises(RoostError, match="interrupted"):
+        next(items)
+
+
+@pytest.mark.parametrize("error", [ModuleNotFoundError("No module named 'x'"), SystemExit("x")])
+def test_a_result_that_cannot_be_read_here_says_so(instance, error):
+    instance.up()
+    call = instance.call(1)
+    instance.next()
+    instance.say((m.RESULT_PACKED, 1, pickle.dumps(Unreadable(error)), 0))
+    with pytest.raises(TypeError, match="the result of the call cannot be read here: .*x"):
+        call.result(SECONDS)
+
+
+class Unreadable:
+    def __init__(self, error):
+        self.error = error
+
+    def __reduce__(self):
+        return _raise, (self.error,)
+
+
+def _raise(error):
+    raise error
 
 
 def test_one_thread_at_a_time_uses_the_lane(instance):
