@@ -16,11 +16,10 @@ from hashlib import sha256
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import cloudpickle
-
 from runtime.batch.chunks import apply_all
 from runtime.batch.job import Job
 from runtime.client.instance import by_value
+from runtime.wire.codec import dumps_values
 from runtime.wire.runs import ALONE, FUNCTIONS, Run, ready
 from workers.errors import RuntimeClosed
 
@@ -49,7 +48,7 @@ def job_of(connection: Connection, plan: Plan, function: Callable[..., Any], ite
     _check(function)
     with by_value(_module(function)):
         try:
-            pickled: bytes = cloudpickle.dumps(function, 5)
+            pickled = dumps_values(function)
         except Exception as cause:
             raise TypeError(f"the function cannot be sent to the hosts: {cause}") from cause
     directory = connection.run / FUNCTIONS

@@ -26,6 +26,7 @@ from cloudpickle import list_registry_pickle_by_value
 from runtime import control
 from runtime.boot import Boot, Worker
 from runtime.directories import check_private, run_directory
+from runtime.wire.codec import dumps_values
 from workers.errors import RuntimeClosed
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def _pickle(
     classes = (*objects.values(), entrypoint)
     with by_value({cls.__module__ for cls in classes if cls is not None}):
         try:
-            pickled: bytes = cloudpickle.dumps((objects, entrypoint), 5)
+            pickled = dumps_values((objects, entrypoint))
         except Exception as cause:
             raise TypeError(
                 f"the classes given to Runtime() cannot be sent to the hosts: {cause}"

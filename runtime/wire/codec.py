@@ -20,8 +20,9 @@ from __future__ import annotations
 import io
 import pickle
 import traceback
+from collections import ChainMap
 from operator import methodcaller
-from types import MethodDescriptorType
+from types import CodeType, MethodDescriptorType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import cloudpickle
@@ -109,6 +110,17 @@ class _ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle h
         return super().reducer_override(value)
 
 
+def _reduce_code(code: CodeType) -> Any:
+    """Reduce code with the name of its file, which tracebacks show; cloudpickle leaves it out."""
+    make, arguments = cloudpickle.Pickler.dispatch_table[CodeType](code)
+    return make, tuple(code.co_filename if a == "<dynamic-code>" else a for a in arguments)
+
+
+_ValuePickler.dispatch_table = ChainMap(
+    {CodeType: _reduce_code}, cloudpickle.Pickler.dispatch_table
+)
+
+
 def _is_plain_error(cls: type) -> bool:
     """Whether it is a class of exceptions that does not say how to pickle them."""
     return (
@@ -161,7 +173,7 @@ def pack(value: object, *, in_band: bool = False) -> tuple[bytes, list[pickle.Pi
     if data is None:
         buffers.clear()
         try:
-            data = _dumps_values(value, callback)
+            data = dumps_values(value, callback)
         except Exception as cause:
             raise TypeError(
                 f"{type(value).__name__} cannot be sent to another process: {cause}"
@@ -198,9 +210,10 @@ def _dumps_names(
     return None if _MAIN in data else data
 
 
-def _dumps_values(
+def dumps_values(
     value: object, in_band: Callable[[pickle.PickleBuffer], bool] | None = None
 ) -> bytes:
+    """Pickle with whatever could not be imported on the other side in it."""
     with io.BytesIO() as file:
         _ValuePickler(file, 5, buffer_callback=in_band).dump(value)
         return file.getvalue()

@@ -61,11 +61,7 @@ async def pieces(items: Items) -> AsyncIterator[bytes]:
             except (StopIteration, StopAsyncIteration):
                 break
             batch.add(item)
-            if (
-                batch.count == PIECE_ITEMS
-                or batch.size > PIECE_BYTES
-                or clock() - began > PIECE_NS
-            ):
+            if batch.count == PIECE_ITEMS or batch.size > PIECE_BYTES or clock() - began > PIECE_NS:
                 yield batch.take()
                 await asyncio.sleep(0)  # others get their turn
                 began = clock()

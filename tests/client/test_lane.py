@@ -173,9 +173,7 @@ def test_a_call_past_its_time_is_given_up_and_its_late_answer_is_nobody_else_s(i
     assert call.result(SECONDS) == "mine"
 
 
-def test_a_call_that_is_interrupted_while_its_message_leaves_spoils_no_other(
-    instance, monkeypatch
-):
+def test_a_call_that_is_interrupted_while_its_message_leaves_spoils_no_other(instance, monkeypatch):
     def send_half(socket, parts, **_):
         socket.send(parts[0], zmq.SNDMORE)
         raise KeyboardInterrupt

@@ -84,7 +84,9 @@ def test_whoever_waits_hears_of_the_end(submit, raises):
     assert called.wait(SECONDS)
 
 
-def test_a_callback_that_exits_ends_neither_the_thread_that_calls_it_nor_the_other_callbacks(submit):
+def test_a_callback_that_exits_ends_neither_the_thread_that_calls_it_nor_the_other_callbacks(
+    submit,
+):
     for end in (lambda it: it.set_result(1), lambda it: it.set_exception(ValueError())):
         pending, heard = submit(), []
         pending.add_done_callback(lambda _: sys.exit())

@@ -92,7 +92,8 @@ def test_an_exception_keeps_type_message_causes_and_the_whole_traceback(stub):
     error = raised.value
     assert "ValueError: invalid literal for int() with base 10: 'x'" in error.remote_traceback
     assert "The above exception was the direct cause" in error.remote_traceback
-    assert "in parse" in error.remote_traceback
+    assert f'File "{__file__}", line ' in error.remote_traceback
+    assert "in parse\n    return int(text)" in error.remote_traceback
     assert (error.remote, error.retryable, error.overloaded) == (True, False, False)
     assert error.durable_object_id == error.durableObjectId == str(stub.id)
     assert error.remote_traceback.strip() in str(error.__cause__)
