@@ -19,6 +19,7 @@ import itertools
 import logging
 import mmap
 import os
+import resource
 import threading
 import time
 from contextlib import suppress
@@ -184,9 +185,14 @@ def buffers_of(frames: Sequence[bytes]) -> Iterable[bytes | mmap.mmap]:
     return [frame if len(frame) >= OUT_OF_BAND else _map(frame) for frame in frames]
 
 
-def _map(frame: bytes) -> mmap.mmap:
+def _map(frame: bytes) -> mmap.mmap | bytes:
     descriptor = os.open(frame, os.O_RDONLY | os.O_CLOEXEC)
     try:
+        if _is_scarce(descriptor):
+            with open(descriptor, "rb", closefd=False) as file:  # noqa: PTH123
+                data = file.read()
+            os.unlink(frame)  # noqa: PTH108
+            return data
         # Before the path goes: its writer takes a file without readers and paths for free. The
         # mapping has a duplicate of the descriptor, and with it the lock.
         fcntl.flock(descriptor, fcntl.LOCK_SH)
@@ -194,6 +200,19 @@ def _map(frame: bytes) -> mmap.mmap:
         return mmap.mmap(descriptor, 0, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
     finally:
         os.close(descriptor)
+
+
+def _is_scarce(descriptor: int) -> bool:
+    """Whether half of the descriptors that this process may have are taken.
+
+    Each mapping takes one: who keeps a thousand arrays gets the rest of them as copies.
+    """
+    try:
+        next_one = os.dup(descriptor)
+    except OSError:
+        return True
+    os.close(next_one)
+    return next_one > resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
 
 
 def discard(frames: Iterable[bytes]) -> None:

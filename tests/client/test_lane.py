@@ -236,7 +236,7 @@ def test_a_result_that_cannot_be_read_here_says_so(instance, error):
     call = instance.call(1)
     instance.next()
     instance.say((m.RESULT_PACKED, 1, pickle.dumps(Unreadable(error)), 0))
-    with pytest.raises(TypeError, match="the result of the call cannot be read here: .*x"):
+    with pytest.raises(TypeError, match=r"the result of the call cannot be read here: .*x"):
         call.result(SECONDS)
 
 

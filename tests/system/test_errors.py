@@ -132,9 +132,9 @@ def test_endless_recursion_is_an_error_like_any_other(stub):
 
 def test_what_cannot_be_sent_is_refused_by_name_on_either_side(stub):
     stub.count()
-    with pytest.raises(TypeError, match="^lock cannot be sent"):
+    with pytest.raises(TypeError, match=r"^lock cannot be sent"):
         stub.take(threading.Lock())
-    with pytest.raises(TypeError, match="^lock cannot be sent"):
+    with pytest.raises(TypeError, match=r"^lock cannot be sent"):
         stub.take([1], value=threading.Lock())
     with pytest.raises(TypeError, match="lock cannot be sent"):
         stub.lock()

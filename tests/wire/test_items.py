@@ -100,7 +100,7 @@ async def test_items_arrive_as_they_were_when_they_were_given(asynchronous):
 
 async def test_items_before_one_that_cannot_be_sent_arrive_and_it_is_named():
     found = []
-    with pytest.raises(TypeError, match="^lock cannot be sent"):
+    with pytest.raises(TypeError, match=r"^lock cannot be sent"):
         async for piece in pieces(item for item in (1, [2], threading.Lock(), 4)):
             found += Pieces().feed(piece)
     assert found == [1, [2]]

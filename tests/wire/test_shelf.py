@@ -86,6 +86,20 @@ def test_without_room_buffers_take_the_socket_and_one_warning_says_so(tmp_path, 
     assert caplog.text.count("shared memory cannot be used") == 1
 
 
+def test_many_arrays_are_kept_with_few_descriptors(shelf, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    packed = [pack_still(np.full(SHELVED, n, dtype=np.uint8), shelf) for n in range(60)]
+    shelf.clear()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (50, hard))
+    try:
+        arrived = [unpack(*each) for each in packed]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert [int(array[-1]) for array in arrived] == list(range(60))
+    assert not any(array.flags.writeable for array in arrived)
+    assert not paths(tmp_path)
+
+
 def test_a_file_is_used_again_when_nobody_maps_it_and_never_before(shelf, tmp_path):
     first = unpack(*pack_still(np.full(SHELVED, 1, dtype=np.uint8), shelf))
     second = unpack(*pack_still(np.full(SHELVED, 2, dtype=np.uint8), shelf))
