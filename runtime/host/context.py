@@ -10,7 +10,7 @@ import asyncio
 import logging
 from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
 from runtime.host.socket_context import SocketContext
 from runtime.storage import ObjectStorage
@@ -88,6 +88,9 @@ class DurableObjectContext(SocketContext):
         self.storage = activation.storage
         self._outermost: _Section | None = None
         self._sections: dict[asyncio.Task[Any], None] = {}
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an object and its ctx stay where they are; send a stub")
 
     @property
     def id(self) -> ObjectId:

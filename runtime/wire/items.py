@@ -14,9 +14,10 @@ import time
 from collections import deque
 from sys import getsizeof
 from types import AsyncGeneratorType, GeneratorType, coroutine
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias
 
 from runtime.wire.codec import PLAIN, pack_each
+from workers.errors import HostLost, RuntimeClosed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterable
@@ -188,9 +189,10 @@ class RemoteItems:
     after the items before it; HostLost when its host died.
     """
 
-    __slots__ = ("_inflow", "_items", "_pieces")
+    __slots__ = ("_inflow", "_items", "_object_id", "_pieces")
 
-    def __init__(self, inflow: Inflow) -> None:
+    def __init__(self, inflow: Inflow, object_id: str | None = None) -> None:
+        self._object_id = object_id
         self._inflow = inflow
         self._pieces = Pieces()
         self._items: deque[Any] = deque()
@@ -200,7 +202,13 @@ class RemoteItems:
 
     async def __anext__(self) -> Any:
         while not self._items:
-            self._items.extend(self._pieces.feed(await anext(self._inflow)))
+            try:
+                chunk = await anext(self._inflow)
+            except (HostLost, RuntimeClosed) as error:
+                if error.durable_object_id is not None:
+                    raise
+                raise type(error)(str(error), durable_object_id=self._object_id) from None
+            self._items.extend(self._pieces.feed(chunk))
         return self._items.popleft()
 
     def take(self) -> list[Any]:
@@ -213,6 +221,9 @@ class RemoteItems:
         """Say that no more is wanted; the generator is closed. Safe to call at any time."""
         self._items.clear()
         self._inflow.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("the items of a generator stay where they are; read them, or yield them on")
 
     async def aclose(self) -> None:
         """Close, as asynchronous code does it."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from runtime.wire import messages as m
 from runtime.wire.codec import PLAIN, unpack_error, unpack_result
@@ -66,6 +66,9 @@ class Reply(asyncio.Future[Any]):
                 yield item
         finally:
             await items.aclose()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a call is no value: await it, and send its result")
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Cancel the wait, and tell the host that nobody waits any more."""
@@ -364,7 +367,7 @@ class Link:
             elif kind in (m.RESPONSE, m.UPGRADE):
                 self._set_response(take(message[1]), message)
             elif kind == m.ITEMS:
-                self._set_items(take(message[1]), message[2])
+                self._set_items(message[1], message[2])
             elif kind == m.REFUSED:
                 self._hold(message[1])
             elif kind == m.GOODBYE:
@@ -403,10 +406,12 @@ class Link:
         elif isinstance(body, Inflow):
             body.close()
 
-    def _set_items(self, reply: Waiter | None, number: int) -> None:
+    def _set_items(self, call: int, number: int) -> None:
+        message = self.unanswered[call].message if call in self.unanswered else _NOTHING
+        reply = self._take(call)
         inflow = self.streams.receive(number)
         if reply is not None and not reply.done():
-            reply.set_result(RemoteItems(inflow))
+            reply.set_result(RemoteItems(inflow, _id_in(message)))
         else:
             inflow.close()
 
@@ -492,7 +497,7 @@ class Link:
     def left(self) -> None:
         """Keep all calls for the next generation: this one said goodbye and did not start them."""
         waiting = (w.message for call, w in self.unanswered.items() if call not in self._backlog)
-        self._part(list(waiting), f"host {self.host} left before the body had ended")
+        self._part(list(waiting), f"host {self.host} left")
 
     def _part(self, held: Batch, why: str) -> None:
         """Give up the carrier; what is held waits for the next one."""
@@ -504,7 +509,8 @@ class Link:
         self._frames = []
         self._dropped.clear()
         # Bodies that nobody has begun to read go with their calls, also behind output gates.
-        self.streams.lost(HostLost(why), keep_unread=True)
+        lost = HostLost(f"{why.rstrip(',')} before all that it was sending had come; call again")
+        self.streams.lost(lost, keep_unread=True)
 
     def strand(self, why: str) -> None:
         """Fail the calls that no host has taken, and those that will be refused: none follows."""

@@ -189,7 +189,7 @@ def _map(frame: bytes) -> mmap.mmap | bytes:
     descriptor = os.open(frame, os.O_RDONLY | os.O_CLOEXEC)
     try:
         if _is_scarce(descriptor):
-            with open(descriptor, "rb", closefd=False) as file:  # noqa: PTH123
+            with open(descriptor, "rb", closefd=False) as file:
                 data = file.read()
             os.unlink(frame)  # noqa: PTH108
             return data

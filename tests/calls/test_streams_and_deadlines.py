@@ -61,6 +61,15 @@ class Source(DurableObject):
     async def relay(self, name, end):
         return [item async for item in self.env.SOURCES.getByName(name).count(end)]
 
+    async def pass_on(self, what):
+        another = self.env.SOURCES.getByName("another")
+        return {
+            "a call": another.count(1),
+            "items": await another.count(1),
+            "itself": self,
+            "its method": self.last,
+        }[what]
+
     async def wait(self):
         self.cancelled = asyncio.get_running_loop().create_future()
         try:
@@ -153,6 +162,20 @@ def test_objects_read_each_others_generators(source):
     assert source.relay("one more", 10) == list(range(10))
 
 
+@pytest.mark.parametrize(
+    ("what", "why"),
+    [
+        ("a call", "await it"),
+        ("items", "read them"),
+        ("itself", "send a stub"),
+        ("its method", "send a stub"),
+    ],
+)
+def test_what_stays_in_its_process_says_so(source, what, why):
+    with pytest.raises(TypeError, match=f"cannot be sent to another process: .*{why}"):
+        source.pass_on(what)
+
+
 async def test_a_generator_streams_to_an_asynchronous_loop(tmp_path):
     async with AsyncRuntime(objects={"SOURCES": Source}, hosts=1, data_dir=tmp_path) as rt:
         source = rt.env.SOURCES.getByName("a")
@@ -172,9 +195,11 @@ async def test_a_generator_streams_to_an_asynchronous_loop(tmp_path):
 
 def test_a_generator_whose_host_dies_ends_in_host_lost(rt):
     source = rt.env.SOURCES.getByName("dies")
-    with pytest.raises(HostLost) as raised:
-        list(source.die_after(3))
-    assert raised.value.retryable
+    for call in (source.die_after, lambda items: source.die_after.submit(items).result(SECONDS)):
+        with pytest.raises(HostLost, match=r"^host . died [^,]*; call again$") as raised:
+            list(call(3))
+        assert raised.value.retryable
+        assert raised.value.durable_object_id == str(source.id)
     assert source.echo(1) == 1
 
 
