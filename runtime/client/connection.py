@@ -121,10 +121,11 @@ class Connection:
         self.caller.refuse("the runtime is closed")
         for link in self.caller.links:
             link.streams.stop_reading(RuntimeClosed("the runtime was closed"))
-        grace = self.bindings.config.limits.grace_s
+        until = self._loop.time() + self.bindings.config.limits.grace_s
         if waiting := self.caller.unanswered():
-            await asyncio.wait(list(map(_as_future, waiting)), timeout=grace)
-        control.say(self._instance.connection, "finish")
+            await asyncio.wait(list(map(_as_future, waiting)), timeout=until - self._loop.time())
+        grace = max(0.0, until - self._loop.time())  # one grace period for all
+        control.say(self._instance.connection, "finish", str(grace))
         await asyncio.wait([self.ended], timeout=grace + _EXTRA_SECONDS)
 
     async def reload(self) -> None:

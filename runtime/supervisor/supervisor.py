@@ -400,11 +400,10 @@ class Supervisor:
             self._stop_at_once()
         else:
             _log.info("%s: finishing what is under way", number.name)
-            self._stop()
+            self._stop(self._worker.config.limits.grace_s)
 
-    def _stop(self) -> None:
+    def _stop(self, grace: float) -> None:
         """End the instance: first those who bring work, then, when it is done, the hosts."""
-        grace = self._worker.config.limits.grace_s
         if grace <= 0 or not self._ready:  # before it is ready nothing can be under way
             self._stop_at_once()
         if self._stopping:
@@ -493,7 +492,7 @@ class Supervisor:
                     number, _, what = text.partition(" ")
                     self._ask_move(what, partial(_say_moved, connection, number))
                 elif verb == "finish":
-                    self._stop()
+                    self._stop(float(text))
 
     def _gone(self, name: str) -> None:
         """Have everybody forget a process that called hosts, and sweep what it left."""

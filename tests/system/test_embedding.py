@@ -6,13 +6,15 @@ import json
 import sys
 import threading
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import nbclient
 import nbformat
 import pytest
 import uvloop
 
-from runtime import AsyncRuntime, Runtime, aconnect, connect
+from runtime import AsyncRuntime, Runtime, aconnect, connect, control
+from runtime.client import connection
 from workers import DurableObject
 from workers.errors import RuntimeClosed
 
@@ -382,7 +384,16 @@ def test_after_its_end_a_runtime_says_so(nothing_left, tmp_path):
     assert nothing_left()
 
 
-def test_close_fails_what_other_threads_wait_for_after_the_grace_period(nothing_left, tmp_path):
+def test_close_fails_what_other_threads_wait_for_after_the_grace_period(
+    nothing_left, tmp_path, monkeypatch
+):
+    said = []
+
+    def say(way, verb, text=""):
+        said.append((verb, text))
+        control.say(way, verb, text)
+
+    monkeypatch.setattr(connection, "control", SimpleNamespace(say=say, hear=control.hear))
     rt = Runtime(**BINDINGS, data_dir=tmp_path / "data", grace_s=0.2)
     desks = [rt.env.DESKS.getByName(f"d{n}") for n in range(4)]
 
@@ -397,6 +408,7 @@ def test_close_fails_what_other_threads_wait_for_after_the_grace_period(nothing_
             desk.is_called()
         rt.close()
         assert [call.result(30) for call in waiting] == [True] * 4
+    assert ("finish", "0.0") in said  # the hosts get no second one
     assert nothing_left()
 
 
