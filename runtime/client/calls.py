@@ -221,12 +221,10 @@ class Calls:
             future.cancel()  # Ctrl-C: nobody waits for it any more
             raise
 
-    def refuse_waiting(self) -> None:
+    def refuse_waiting(self, do: str = "wait for another call: submit() that one too") -> None:
         """Raise RuntimeError in the loop's own thread, which would wait for itself."""
         if threading.get_ident() == self._thread:
-            raise RuntimeError(
-                "a callback of a submitted call cannot wait for another call: submit() that one too"
-            )
+            raise RuntimeError(f"a callback of a submitted call cannot {do}")
 
     def stop_reading(self) -> None:
         """Break the streams that are being read, so that their writers end."""

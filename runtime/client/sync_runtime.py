@@ -210,8 +210,9 @@ class Runtime:
     def close(self) -> None:
         """Let what is under way end, stop the instance, free everything. Again: does nothing.
 
-        Ctrl-C meanwhile stops the instance at once.
+        Ctrl-C meanwhile stops the instance at once. Raises RuntimeError in a callback of a call.
         """
+        self._calls.refuse_waiting("close the runtime")
         with self._closing:
             if self._closed:
                 return

@@ -266,6 +266,22 @@ def test_a_callback_may_submit_and_is_told_that_it_cannot_wait(desk):
     assert told.result(30).startswith("first, a callback of a submitted call cannot wait")
 
 
+def test_a_callback_is_told_that_it_cannot_close_the_runtime(house, tmp_path):
+    told = concurrent.futures.Future()
+    with Runtime(**BINDINGS, data_dir=tmp_path / "data") as rt:
+
+        def close(_):
+            try:
+                rt.close()
+            except RuntimeError as error:
+                told.set_result(str(error))
+
+        desk = rt.env.DESKS.getByName("a")
+        desk.echo.submit(1).add_done_callback(close)
+        assert "cannot close the runtime" in told.result(30)
+        assert desk.echo(2) == 2
+
+
 # --- asyncio ---------------------------------------------------------------------------------------
 
 
