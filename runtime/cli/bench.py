@@ -76,7 +76,7 @@ SECONDS: Final = 5.0
     ),
     click.option(
         "--rate",
-        type=click.FloatRange(min=0, min_open=True),
+        type=common.Number(min=0, min_open=True),
         metavar="N",
         help="Make so many calls a second, whatever becomes of those before.",
     ),
@@ -85,7 +85,7 @@ SECONDS: Final = 5.0
     ),
     click.option(
         "--duration",
-        type=click.FloatRange(min=0, min_open=True),
+        type=common.Number(min=0, min_open=True),
         metavar="SECONDS",
         help="How long. Default: 5, or until all --calls are answered.",
     ),
@@ -94,7 +94,7 @@ SECONDS: Final = 5.0
     ),
     click.option(
         "--warmup",
-        type=click.FloatRange(min=0),
+        type=common.Number(min=0),
         default=1.0,
         show_default=True,
         metavar="SECONDS",

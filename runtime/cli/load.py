@@ -94,7 +94,7 @@ class Load:
         """Called when the time is up, or the last call was answered."""
         self._work = work
         self._concurrency = concurrency
-        self._interval = None if rate is None else 1e9 / rate
+        self._interval = None if rate is None else min(1e9 / rate, 1e18)  # at most 30 years
         count = len(work.methods)
         self._next = partial(random.randrange, count) if at_random else cycle(range(count)).__next__
         self._left = -1  # calls to make; below zero there is no end

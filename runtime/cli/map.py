@@ -103,7 +103,7 @@ BROKEN_PIPE: Final = 141
     ),
     click.option(
         "--timeout",
-        type=click.FloatRange(min=0, min_open=True),
+        type=common.Number(min=0, min_open=True),
         metavar="SECONDS",
         help="How long the method may wait for an item.",
     ),

@@ -149,6 +149,10 @@ def test_at_a_rate_calls_are_due_whatever_becomes_of_those_before(measured):
     assert told["where_us"]["late"]["mean"] > told["where_us"]["run"]["mean"]
 
 
+def test_a_rate_may_be_next_to_nothing(measured):
+    assert measured("increment", "--rate", "1e-300", "--duration", "0.1")["calls"] == 1
+
+
 def test_a_generator_takes_until_its_last_item(measured):
     assert measured("items", "--calls", "100")["calls"] == 100
 
@@ -185,6 +189,8 @@ def test_what_cannot_be_measured_is_refused_at_the_door(bench, roost):
     assert "--args" in bench("increment", "--args", "nonsense").failed()
     assert "such as [5]" in bench("increment", "--args", "5").failed()
     assert "fetch()" in bench("fetch").failed()
+    for option in ("--duration", "--rate", "--warmup"):
+        assert f"'{option}': nan is not a number" in bench("increment", option, "nan").failed()
     wrong = roost("bench", "count.py", "--object", "not a class", "--method", "m").failed()
     assert "'not a class'" in wrong
 
