@@ -12,6 +12,7 @@ import asyncio
 import pickle
 import time
 from collections import deque
+from contextlib import suppress
 from sys import getsizeof
 from types import AsyncGeneratorType, GeneratorType, coroutine
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias
@@ -54,7 +55,12 @@ async def pieces(items: Items) -> AsyncIterator[bytes]:
                         item = stop.value
                     else:
                         if batch.count:
-                            yield batch.take()
+                            try:
+                                yield batch.take()
+                            except BaseException:  # closed, while the generator waits
+                                with suppress(asyncio.CancelledError, StopAsyncIteration):
+                                    await _give_up(step, waiting)
+                                raise
                         item = await _go_on(step, waiting)
                         began = clock()
                 else:
@@ -84,6 +90,23 @@ def _go_on(step: Generator[Any, Any, Any], waiting: Any) -> Generator[Any, Any, 
     """Wait for a step that has begun to wait; returns its item."""
     if getattr(waiting, "_asyncio_future_blocking", None) is False:
         waiting._asyncio_future_blocking = True  # noqa: SLF001  (handed on as if it began here)
+    return (yield from _follow(step, waiting))
+
+
+@coroutine
+def _give_up(step: Generator[Any, Any, Any], waiting: Any) -> Generator[Any, Any, Any]:
+    """End a step that has begun to wait, as if its task was cancelled."""
+    if hasattr(waiting, "cancel"):
+        waiting._asyncio_future_blocking = False  # noqa: SLF001
+        waiting.cancel()
+    try:
+        waiting = step.throw(asyncio.CancelledError())
+    except StopIteration as stop:
+        return stop.value
+    return (yield from _follow(step, waiting))
+
+
+def _follow(step: Generator[Any, Any, Any], waiting: Any) -> Generator[Any, Any, Any]:
     while True:
         try:
             sent = yield waiting

@@ -149,6 +149,30 @@ async def test_a_generator_that_is_cancelled_while_it_waits_may_clean_up():
     assert cleaned == [True]
 
 
+@pytest.mark.parametrize("gives_on", [False, True])
+async def test_a_generator_that_waits_while_its_items_leave_is_closed_with_the_stream(gives_on):
+    waited_for = asyncio.get_running_loop().create_future()
+    cleaned = []
+
+    async def waiting():
+        yield 1
+        try:
+            await waited_for
+        except asyncio.CancelledError:
+            if not gives_on:
+                raise
+            yield 2
+        finally:
+            await asyncio.sleep(0)
+            cleaned.append(True)
+
+    stream = pieces(waiting())
+    assert list(Pieces().feed(await anext(stream))) == [1]
+    await stream.aclose()
+    assert cleaned == [True]
+    assert waited_for.cancelled()
+
+
 async def test_an_endless_generator_leaves_others_their_turns():
     turns = []
 
