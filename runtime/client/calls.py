@@ -18,6 +18,7 @@ from runtime.client.lane import Lane, NotStarted
 from runtime.client.pending import Pending
 from runtime.wire.caller import LANE
 from runtime.wire.codec import parcel
+from runtime.wire.shelf import discard
 from workers import Response
 from workers.body import take_content
 from workers.errors import RuntimeClosed
@@ -156,10 +157,12 @@ class Calls:
                 self._lane.ahead = False
                 caller.look()
             for waiter, target, method, ready, timeout in queue:
-                if not waiter.done():
-                    caller.post(waiter, target, method, ready)
-                    if timeout is not None:
-                        caller.deadlines.add(waiter, timeout, target, method)
+                if waiter.done():
+                    discard(ready[3])
+                    continue
+                caller.post(waiter, target, method, ready)
+                if timeout is not None:
+                    caller.deadlines.add(waiter, timeout, target, method)
 
     def cancelled(self, waiter: Waiter) -> None:
         """Tell the host that nobody waits for a call."""

@@ -108,6 +108,7 @@ class Lane:
             self._skip_rest(socket)
             # Ctrl-C, or its time is over: nobody waits for this call any more.
             if isinstance(stop, DeadlineExceeded) or not isinstance(stop, Exception):
+                discard(frames)
                 with contextlib.suppress(zmq.ZMQError):
                     socket.send(encode([(m.CANCEL, number)]))
             raise

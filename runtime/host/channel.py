@@ -15,7 +15,7 @@ import zmq
 
 from runtime.wire.codec import SOCKET, encode
 from runtime.wire.numbers import Decoder
-from runtime.wire.shelf import Shelf, discard
+from runtime.wire.shelf import discard
 from runtime.wire.streams import Streams
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from runtime.wire.codec import Frame
     from runtime.wire.link import Link
     from runtime.wire.messages import Batch, Message
+    from runtime.wire.shelf import Shelf, ShelfTo
 
 _MORE = int(zmq.DONTWAIT | zmq.SNDMORE)  # to put two flags together takes 0.5 µs
 
@@ -60,7 +61,7 @@ class Channel:
     )
 
     def __init__(
-        self, flusher: Flusher, way_out: Exit, *, is_peer: bool, shelf: Shelf = SOCKET
+        self, flusher: Flusher, way_out: Exit, *, is_peer: bool, shelf: Shelf | ShelfTo = SOCKET
     ) -> None:
         self.is_peer = is_peer
         self.shelf = shelf

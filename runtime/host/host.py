@@ -233,9 +233,9 @@ class Host:
             if hello[0] != m.HELLO:
                 return None  # of a caller that was declared gone
             is_peer = identity[:1] == b"h"
-            channel = Channel(
-                self, RouterExit(self._router, identity), is_peer=is_peer, shelf=self.caller.shelf
-            )
+            shelf = self.caller.shelf.to(identity.partition(LANE)[0].decode())
+            way_out = RouterExit(self._router, identity)
+            channel = Channel(self, way_out, is_peer=is_peer, shelf=shelf)
             if hello[1] == m.VERSION:
                 self._channels[identity] = channel
                 channel.post((m.WELCOME, 0))
@@ -256,6 +256,7 @@ class Host:
         for known in (self._channels, self._strangers):
             for name in [name for name in known if name.partition(LANE)[0] == identity]:
                 self._leave(known.pop(name))
+        self.caller.shelf.forget(identity.decode())
 
     def _leave(self, channel: Channel) -> None:
         channel.streams.lost(RuntimeClosed("the caller is gone"))

@@ -29,7 +29,7 @@ import cloudpickle
 from cloudpickle import list_registry_pickle_by_value
 
 from runtime.wire.messages import CALL, CALL_PACKED
-from runtime.wire.shelf import OUT_OF_BAND, Shelf, buffers_of
+from runtime.wire.shelf import OUT_OF_BAND, Shelf, ShelfTo, buffers_of
 from workers.errors import HostLost, RemoteError, RoostError, WireError, attach_remote
 
 if TYPE_CHECKING:
@@ -219,7 +219,7 @@ def dumps_values(
         return file.getvalue()
 
 
-def pack_still(value: object, shelf: Shelf = SOCKET) -> tuple[bytes, list[Frame]]:
+def pack_still(value: object, shelf: Shelf | ShelfTo = SOCKET) -> tuple[bytes, list[Frame]]:
     """Pickle like `pack`, with large buffers copied: their owner may change them before they leave.
 
     What is packed already stays so.

@@ -470,11 +470,11 @@ class Link:
             self.streams.fail(
                 message[6], ConnectionAbortedError("the caller cancelled the request")
             )
+        discard_frames(
+            frames
+        )  # a host that has not read them may refuse the call, or lose its slot
         if self._backlog.pop(call, None) is not None:
-            discard_frames(frames)
             return
-        if self._held is not None:
-            discard_frames(frames)  # it will be passed over
         if call <= self._sent:
             self.post((m.CANCEL, call))
         elif self._held is None:

@@ -9,7 +9,8 @@ Writing to new pages takes three times as long as writing to old ones, so a writ
 uses one again when nobody maps it any more: a reader holds a shared lock on the file through its
 mapping, which ends with it, whatever ends it. A path belongs to its reader from the moment that the
 message is sent. Names begin with that of the writing process, so that what a dead process left can be
-swept. When there is no room, the buffer goes through the socket, and one warning says so.
+swept; those of a host's answers end with their reader's, so that the host can remove what a dead one did not
+take. When there is no room, the buffer goes through the socket, and one warning says so.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
 _log = logging.getLogger("roost.wire")
@@ -86,10 +87,10 @@ class Shelf:
         self._bytes = 0
         self._warned = False
 
-    def frame(self, buffer: memoryview) -> bytes:
+    def frame(self, buffer: memoryview, receiver: str = "") -> bytes:
         """Return the frame that stands for a buffer: its path on the shelf, or its bytes."""
         if self._prefix is not None and buffer.nbytes >= SHELVED:
-            path = f"{self._prefix}{next(self._count)}"
+            path = f"{self._prefix}{next(self._count)}{receiver}"
             try:
                 self._put(path, buffer.cast("B"))
             except OSError as cause:
@@ -146,6 +147,16 @@ class Shelf:
         self._bytes -= kept.size
         kept.drop()
 
+    def to(self, receiver: str) -> ShelfTo:
+        """Return the shelf for what goes to one process: `forget` finds that again."""
+        return ShelfTo(self, f".to-{receiver}")
+
+    def forget(self, receiver: str) -> None:
+        """Remove what was for a process that is gone, and has not taken it."""
+        if self._prefix is not None:
+            directory, _, owner = self._prefix.rpartition("/")
+            _remove(directory, lambda n: n.startswith(owner) and n.endswith(f".to-{receiver}"))
+
     def trim(self) -> None:
         """Give up the files that were not used for some seconds. To be called now and then."""
         if self._kept:
@@ -168,6 +179,20 @@ class Shelf:
                 "used: %s",
                 cause,
             )
+
+
+class ShelfTo:
+    """A shelf on which everything is for one process."""
+
+    __slots__ = ("_receiver", "_shelf")
+
+    def __init__(self, shelf: Shelf, receiver: str) -> None:
+        self._shelf = shelf
+        self._receiver = receiver
+
+    def frame(self, buffer: memoryview) -> bytes:
+        """See `Shelf.frame`."""
+        return self._shelf.frame(buffer, self._receiver)
 
 
 def _create(path: str) -> int:
@@ -225,8 +250,12 @@ def discard(frames: Iterable[bytes]) -> None:
 
 def sweep(directory: Path, owner: str) -> None:
     """Remove what a dead process had put on the shelf and nobody has taken."""
+    _remove(directory, lambda name: name.startswith(f"{owner}."))
+
+
+def _remove(directory: Path | str, is_one: Callable[[str], bool]) -> None:
     with suppress(OSError):
         for name in os.listdir(directory):  # noqa: PTH208
-            if name.startswith(f"{owner}."):
+            if is_one(name):
                 with suppress(OSError):
-                    os.unlink(directory / name)  # noqa: PTH108
+                    os.unlink(f"{directory}/{name}")  # noqa: PTH108

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 from decimal import Decimal
 from pathlib import Path
 
@@ -276,6 +277,17 @@ def test_large_values_that_nobody_takes_leave_nothing_in_shared_memory(rt):
     for call in (*calls, *late):
         assert call.exception() is None or isinstance(call.exception(), HostLost)
     assert source.pid() != pid
+    assert not shelf_files()
+
+
+def test_a_large_argument_that_is_cancelled_at_once_leaves_nothing_in_shared_memory(rt, source):
+    sent, go_on = threading.Event(), threading.Event()
+    rt._loop.call_soon_threadsafe(lambda: (sent.set(), go_on.wait(SECONDS)))
+    assert sent.wait(SECONDS)
+    call = source.echo.submit(np.zeros(1 << 18))
+    assert call.cancel()
+    go_on.set()
+    assert source.echo.submit(1).result(SECONDS) == 1
     assert not shelf_files()
 
 

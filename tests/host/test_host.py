@@ -14,7 +14,8 @@ from runtime.host.context import DurableObjectContext
 from runtime.storage import ObjectStorage
 from runtime.storage.layout import slot_files
 from runtime.wire import messages as m
-from runtime.wire.codec import pack_still, unpack, unpack_error
+from runtime.wire.codec import encode, pack_still, unpack, unpack_error
+from runtime.wire.shelf import SHELVED, Shelf
 from tests.stepping import settle, soon
 from workers import DurableObject, Response, bindings, fetch, wait_until
 from workers.current import default_env
@@ -219,6 +220,24 @@ async def test_a_caller_declared_gone_is_forgotten_with_its_blocking_half(
     with pytest.raises(RuntimeClosed, match="the caller is gone"):
         await anext(inflow)
     opened.host.gone(b"c1")
+
+
+async def test_large_results_that_a_caller_declared_gone_did_not_take_are_removed(opened, tmp_path):
+    host = opened.host
+    host.caller.shelf = Shelf(tmp_path, "h0-aa")
+    for name in (b"c1", b"c1" + host_module.LANE + b"1", b"c2"):
+        host.take(name, encode([(m.HELLO, m.VERSION)]), [])
+        pack_still(np.zeros(SHELVED), host._channels[name].shelf)
+    host._to_flush.clear()  # there is no ROUTER to welcome them over
+
+    def left():
+        return len(list(tmp_path.glob("h0-aa.*.to-*")))
+
+    assert left() == 3
+    host.gone(b"c1")
+    assert left() == 1
+    host.gone(b"c2")
+    assert left() == 0
 
 
 # --- cancelling and leaving ------------------------------------------------------------------------

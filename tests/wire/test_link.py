@@ -246,6 +246,20 @@ def test_a_call_cancelled_after_it_left_is_cancelled_at_its_host(link, call, ste
     assert reply.cancelled()
 
 
+def test_buffers_of_a_call_that_is_cancelled_are_not_left_to_a_host_that_may_refuse_it(
+    link, step_loop, tmp_path
+):
+    link.connected(1, Carrier())
+    kind, data, count, frames = parcel((np.zeros(SHELVED),), {}, Shelf(tmp_path, "c1-aa"))
+    reply = Reply(loop=step_loop)
+    message = (kind, link.number(reply), TARGET, "add", data, count)
+    link.post_call(reply, message, frames)
+    step_loop.step()
+    assert reply.cancel()
+    link.receive([(m.REFUSED, reply.call)], [])
+    assert not [file for file in tmp_path.iterdir() if ".kept-" not in file.name]
+
+
 def test_a_call_cancelled_behind_an_output_gate_is_never_sent(link, step_loop):
     carrier = Carrier()
     link.connected(1, carrier)

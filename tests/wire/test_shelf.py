@@ -73,6 +73,18 @@ def test_a_sweep_takes_the_files_of_one_process_only(tmp_path):
     assert {file.name.split(".")[0] for file in tmp_path.iterdir()} == {"c1-ab", "h0-cc"}
 
 
+def test_what_a_process_that_is_gone_has_not_taken_is_removed(shelf, tmp_path):
+    for receiver in ("c2-bb", "c3-cc"):
+        pack_still(np.zeros(SHELVED), shelf.to(receiver))
+    pack_still(np.zeros(SHELVED), Shelf(tmp_path, "h0-aa").to("c2-bb"))
+    shelf.forget("c2-bb")
+    left = sorted(file.name for file in paths(tmp_path))
+    assert [name.partition(".")[0] for name in left] == ["c1-aa", "h0-aa"]
+    assert left[0].endswith("c3-cc")
+    shelf.forget("c3-cc")
+    sweep(tmp_path, "h0-aa")
+
+
 def test_without_room_buffers_take_the_socket_and_one_warning_says_so(tmp_path, caplog):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (SHELVED // 2, hard))
