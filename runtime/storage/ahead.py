@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from runtime.storage.journal import Rows
+    from runtime.storage.journal import Registration, Rows
 
 __all__ = ["MOST_AHEAD", "Ahead"]
 
@@ -24,10 +24,11 @@ _NOTHING: Mapping[bytes, bytes | None] = {}
 class Ahead:
     """See the module's text. False when the file lacks nothing."""
 
-    __slots__ = ("_by_object", "_count_at", "_taken")
+    __slots__ = ("_by_object", "_count_at", "_registers", "_taken")
 
     def __init__(self) -> None:
         self._by_object: dict[bytes, dict[bytes, bytes | None]] = {}
+        self._registers: dict[bytes, Registration] = {}  # of objects that have a key in the other
         self._taken = 0  # an upper bound of the keys
         self._count_at = MOST_AHEAD
 
@@ -46,9 +47,13 @@ class Ahead:
         """Return the keys of an object that the file lacks; None for one that is deleted."""
         return self._by_object.get(object_id, _NOTHING)
 
+    def registers(self, object_id: bytes) -> bool:
+        """Whether the register may lack an object, or its name."""
+        return object_id in self._registers
+
     def add(self, rows: Rows) -> None:
         """Take in rows that the journal has."""
-        puts, deletes = rows
+        puts, deletes, registers = rows
         by_object = self._by_object
         for raw, key, value in puts:
             its = by_object.get(raw)
@@ -58,6 +63,12 @@ class Ahead:
                 its[key] = value
         for raw, key in deletes:
             by_object.setdefault(raw, {})[key] = None
+        for raw, class_name, name, since in registers:
+            there = self._registers.get(raw)
+            if there is None:
+                self._registers[raw] = raw, class_name, name, since
+            elif there[2] is None:
+                self._registers[raw] = (*there[:2], name, there[3])
         self._taken += len(puts) + len(deletes)
 
     @property
@@ -83,4 +94,4 @@ class Ahead:
                     deletes.append((raw, key))
                 else:
                     puts.append((raw, key, value))
-        return puts, deletes
+        return puts, deletes, [*self._registers.values()]

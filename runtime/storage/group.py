@@ -168,8 +168,8 @@ class CommitGroup:
                 and room > 0
                 and not storage.has_failed
             ):
-                its = rows.get(file) or ([], [])
-                size = storage.take_rows(*its)
+                its = rows.get(file) or ([], [], [])
+                size = storage.take_rows(its, file.clock)
                 if size:
                     rows[file] = its
                     room -= size

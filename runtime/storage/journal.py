@@ -7,8 +7,7 @@ keeps what it lacks in memory, and its reads look there.
 
 The journal starts anew when it is long: in one round all files of it catch up, their own logs are
 synced, and then it gets a new id, which makes void what it has. Everything but puts and deletes
-(new objects, alarms, deleteAll) is committed in the files themselves; a file catches up in the same
-transaction.
+(alarms, deleteAll) is committed in the files themselves; a file catches up in the same transaction.
 
 So that nothing is lost or done twice, a slot file writes down in each transaction in which it catches
 up which journal it is in, the journal's id and how many of its records the file has. Whoever opens the
@@ -16,7 +15,8 @@ file next, after a kill or a power cut, brings in the records after these (`rows
 knows of a journal, and it is written by its host alone.
 
 A record is its length, a checksum over the journal's id, the record's number and its content, and the
-content: for each file its name, rows, deleted keys, and what it needs. Reading ends at the first that is not whole.
+content: for each file its name, rows, deleted keys, what it needs, and new objects. Reading ends at the first
+that is not whole.
 
 Without syncs (durability "relaxed") a power cut may leave of each file another end. A record must not
 be brought in then if a commit that the file made by itself before it is lost. So each such commit has a
@@ -46,15 +46,20 @@ if TYPE_CHECKING:
 
     from runtime.storage.slot_file import SlotFile
 
-__all__ = ["JOURNAL_BYTES", "Journal", "Rows", "forget", "members_of", "rows_after"]
+__all__ = ["JOURNAL_BYTES", "Journal", "Registration", "Rows", "forget", "members_of", "rows_after"]
 
 _log = logging.getLogger("roost.storage")
 
 JOURNAL_BYTES: Final = 8 << 20
 """How long a journal gets before it starts anew. To bring in so much takes 0.1 s."""
 
-Rows: TypeAlias = "tuple[list[tuple[bytes, bytes, bytes]], list[tuple[bytes, bytes]]]"
-"""Puts, (object id, key, value), and deletes, (object id, key), of different keys."""
+Registration: TypeAlias = "tuple[bytes, str, str | None, float]"
+"""What the register has of an object: id, class, name, and since when, in seconds since 1970."""
+
+Rows: TypeAlias = (
+    "tuple[list[tuple[bytes, bytes, bytes]], list[tuple[bytes, bytes]], list[Registration]]"
+)
+"""Puts, (object id, key, value), deletes, (object id, key), of different keys, and objects that may be new."""
 
 _MAGIC: Final = b"roost-j1"
 _HEAD: Final = Struct("<8sQI")  # magic, id, checksum
@@ -126,7 +131,7 @@ class Journal:
     def append(self, rows: Mapping[SlotFile, Rows]) -> None:
         """Append a record, durable after `sync()`. Raises StorageError, and has not done it then."""
         content = marshal.dumps(
-            [(file.label, *its, file.needs) for file, its in rows.items()], _PLAIN
+            [(file.label, *its[:2], file.needs, *its[2:]) for file, its in rows.items()], _PLAIN
         )
         data = self._record(self.number, content)
         if self.number != self._counted:
@@ -296,8 +301,9 @@ def _read(
             number = its
             continue
         for label, puts, deletes, *more in its:
-            needs = more[0] if more else 0  # an older version has written none
-            records.setdefault(label, []).append((number, (puts, deletes), needs))
+            needs = more[0] if more else 0  # older versions have written none, and no registers
+            registers = more[1] if len(more) > 1 else []
+            records.setdefault(label, []).append((number, (puts, deletes, registers), needs))
         number += 1
     return journal, records
 

@@ -23,7 +23,7 @@ from runtime.storage.ahead import Ahead
 from runtime.storage.alarm import Alarm
 from runtime.storage.journal import forget, rows_after
 from runtime.storage.large import APART, LARGE_BYTES
-from runtime.storage.slot_writes import PUT_LARGE, changing, statements_of
+from runtime.storage.slot_writes import PUT_LARGE, changing, registering, statements_of
 from runtime.storage.wal_file import WalFile
 from workers.errors import StorageError
 
@@ -89,6 +89,8 @@ CREATE TABLE large(
 INSERT INTO large SELECT * FROM entries WHERE length(value) > {LARGE_BYTES};
 UPDATE entries SET value = x'' WHERE length(value) > {LARGE_BYTES};
 """,  # noqa: S608
+    # Who reads no new objects in a journal must not open the file, nor take the journal for brought in.
+    "SELECT NULL;",
 )
 
 _READ: Final = "SELECT value FROM entries WHERE object_id = ? AND key = ?"
@@ -192,7 +194,7 @@ class SlotFile(WalFile):
         """What the mark that the file has of the journal must say, if a later record is to be brought in."""
         self._journal = journal
         self._ahead = Ahead()
-        self._clock = clock
+        self.clock = clock
         self._owned = _own(path)
         try:
             super().__init__(path, durability=durability, fdatasync=fdatasync, vfs=vfs)
@@ -253,6 +255,8 @@ class SlotFile(WalFile):
     def take_in(self, rows: Rows) -> None:
         """Take note of what the journal has, and this file not yet. Reads see it at once."""
         self._ahead.add(rows)
+        if self._all is not None:
+            self._know([raw for raw, _, _ in rows[0]])
         if self._ahead.is_long:
             with suppress(StorageError):  # the journal has it
                 self.catch_up()
@@ -264,7 +268,11 @@ class SlotFile(WalFile):
 
     def _overdue(self) -> list[tuple[str, list[Any]]]:
         """Return the statements that write what the file lacks."""
-        return self._noted(changing(*self._ahead.rows(), large=self._large))
+        puts, deletes, registers = self._ahead.rows()
+        return [
+            *registering(registers),
+            *self._noted(changing(puts, deletes, large=self._large)),
+        ]
 
     def _noted(self, statements: list[tuple[str, list[Any]]]) -> list[tuple[str, list[Any]]]:
         """Take note if statements, which it returns, put values apart."""
@@ -344,6 +352,7 @@ class SlotFile(WalFile):
 
     def objects(self, class_name: str | None = None) -> Iterator[ObjectRecord]:
         """Yield the register in the order of ids: all objects, or those of a class."""
+        self.catch_up()
         where, bindings = (
             ("", ()) if class_name is None else ("WHERE class_name = ?", (class_name,))
         )
@@ -355,12 +364,14 @@ class SlotFile(WalFile):
 
     def counts(self) -> dict[str, int]:
         """Return how many objects of each class have stored something. Reads the whole register."""
+        self.catch_up()
         return dict(
             self._rows("SELECT class_name, count(*) FROM objects GROUP BY 1 ORDER BY 1", ())
         )
 
     def record(self, object_id: bytes) -> ObjectRecord | None:
         """Return an object's place in the register, if it has one."""
+        self._enter(object_id)
         row = next(self._rows(_RECORD, (object_id,)), None)
         return None if row is None else ObjectRecord(ObjectId(object_id, row[1]), *row)
 
@@ -385,8 +396,15 @@ class SlotFile(WalFile):
         if object_id in self._ahead:
             self.catch_up()
 
+    def _enter(self, object_id: bytes) -> None:
+        """Make sure that the register has an object."""
+        self._sound()
+        if self._ahead.registers(object_id):
+            self.catch_up()
+
     def owners(self) -> Iterator[bytes]:
         """Yield the ids of all objects of which the file has anything, also of unregistered ones."""
+        self.catch_up()
         for (raw,) in self._rows(_OWNERS, ()):
             yield raw
 
@@ -409,6 +427,7 @@ class SlotFile(WalFile):
 
     def due_alarm(self, object_id: bytes) -> DueAlarm | None:
         """Return the alarm of an object, with what it takes to activate the object."""
+        self._enter(object_id)
         row = next(self._rows(_DUE_ALARM, (object_id,)), None)
         return None if row is None else DueAlarm(row[0], row[1], Alarm(*row[2:]))
 
@@ -427,14 +446,11 @@ class SlotFile(WalFile):
         super()._sound()
         cursor = self._cursor
         changes = [*changes]
-        if self._all is not None:
-            self._all.update([change.object_id for change in changes])
-            if len(self._all) > MOST_KNOWN:
-                self._all = None
+        self._know([change.object_id for change in changes])
         try:
             journal = self._journal
             statements = self._overdue() if self._ahead else []
-            own = self._noted(statements_of(changes, self._clock(), large=self._large))
+            own = self._noted(statements_of(changes, self.clock(), large=self._large))
             is_in = journal is not None and self.in_journal == journal.id
             needs = self.needs if is_in else 0
             if journal is not None:
@@ -459,9 +475,17 @@ class SlotFile(WalFile):
             if self._ahead:
                 self._ahead = Ahead()
 
+    def _know(self, ids: list[bytes]) -> None:
+        """Take note that a new file has something of objects."""
+        if self._all is not None:
+            self._all.update(ids)
+            if len(self._all) > MOST_KNOWN:
+                self._all = None
+
     def rename(self, ids: Iterable[bytes], class_name: str) -> None:
         """Enter objects in the register under another class, in one transaction."""
         self._sound()
+        self.catch_up()
         cursor = self._cursor
         try:
             cursor.execute("BEGIN IMMEDIATE")

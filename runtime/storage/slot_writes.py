@@ -16,9 +16,10 @@ from runtime.storage.write_set import KEEP
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from runtime.storage.journal import Registration
     from runtime.storage.write_set import Change
 
-__all__ = ["PUT_LARGE", "changing", "statements_of"]
+__all__ = ["PUT_LARGE", "changing", "registering", "statements_of"]
 
 # An upsert changes a row in place; REPLACE deletes and inserts: 3.2 µs a row, not 4.2. In key order
 # it is 2.4 µs, because neighbours share pages.
@@ -55,7 +56,7 @@ def statements_of(
     moved: list[tuple[bytes]] = []
     wipes: list[tuple[bytes]] = []
     forgets: list[tuple[bytes]] = []
-    registers: list[tuple[bytes, str, str | None, float]] = []
+    registers: list[Registration] = []
     deletes: list[tuple[bytes, bytes]] = []
     puts: list[tuple[bytes, bytes, bytes]] = []
     alarms: list[tuple[bytes, int, int, int]] = []
@@ -88,11 +89,16 @@ def statements_of(
         *_each(_CLEAR, moved),
         *_each(_WIPE, wipes),
         *_each(_FORGET, forgets),
-        *_each(_REGISTER, registers),
+        *registering(registers),
         *changing(puts, deletes, large=large),
         *_each(_DROP_ALARM, silenced),
         *_each(_SET_ALARM, alarms),
     ]
+
+
+def registering(registers: list[Registration]) -> list[tuple[str, list[Any]]]:
+    """Return the statement that enters objects in the register, unless they are there."""
+    return _each(_REGISTER, registers)
 
 
 def changing(

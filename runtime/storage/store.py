@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from runtime.config import Limits
     from runtime.ids import ObjectId
     from runtime.storage.arguments import KeyRange
+    from runtime.storage.journal import Rows
     from runtime.storage.object_file import ObjectFile
     from runtime.storage.object_files import ObjectFiles
     from runtime.storage.slot_file import SlotFile
@@ -471,14 +472,17 @@ class Store:
         self.begin_write()
         self._writes.records[key] = value
 
-    def take_rows(
-        self, puts: list[tuple[bytes, bytes, bytes]], deletes: list[tuple[bytes, bytes]]
-    ) -> int:
+    def take_rows(self, rows: Rows, clock: Callable[[], float]) -> int:
         """Append what was written to rows, if that is all; see `WriteSet.take_rows`."""
         if self._homed is not False:
-            return 0
+            try:
+                home = self._home()
+            except Exception:
+                return 0  # `take_changes` says so
+            if home is not None:
+                return 0
         writes = self._writes
-        size = writes.take_rows(puts, deletes)
+        size = writes.take_rows(rows, clock)
         if size:
             self._announced = self._unconfirmed = False
             self._pending = writes.pending  # a new one

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from runtime.ids import ObjectId
     from runtime.storage.alarm import Alarm
     from runtime.storage.arguments import KeyRange
+    from runtime.storage.journal import Rows
     from runtime.storage.object_file import ObjectFile
 
 __all__ = [
@@ -256,18 +257,16 @@ class WriteSet:
             if self._entered > self._trim_at:
                 self._trim()
 
-    def take_rows(
-        self, puts: list[tuple[bytes, bytes, bytes]], deletes: list[tuple[bytes, bytes]]
-    ) -> int:
+    def take_rows(self, rows: Rows, clock: Callable[[], float]) -> int:
         """Append what is pending to rows of a commit, and return how many bytes it has, about.
 
-        0, and nothing is done, when it is more than puts and deletes of an object that the register
-        has, or is large. Or when it fails: then `take` does so too, and says why. Nearly all that is
-        written is taken here, in a third of the time.
+        0, and nothing is done, when it is more than puts and deletes, or is large. Or when it fails: then
+        `take` does so too, and says why. Nearly all that is written is taken here, in a third of the time.
         """
         pending, records = self.pending, self.records
-        if not self._registered or self.wiped or self.alarm_set or not (pending or records):
+        if self.wiped or self.alarm_set or not (pending or records):
             return 0
+        puts, deletes, registers = rows
         raw, size = self._raw, (len(pending) + len(records)) * _ENTRY_BYTES
         were = len(puts), len(deletes)
         try:
@@ -278,16 +277,20 @@ class WriteSet:
                     data = pack(held)
                     puts.append((raw, key.encode(), data))
                     size += len(data)
+            made = len(puts) > were[0]  # records alone make no object, nor does what is deleted
             for record, value in records.items():
                 if value is None:
                     deletes.append((raw, record))
                 else:
                     puts.append((raw, record, value()))
         except Exception:
-            size = LARGE_CHANGE + 1
+            size, made = LARGE_CHANGE + 1, False
         if size > LARGE_CHANGE:
             del puts[were[0] :], deletes[were[1] :]
             return 0
+        if made and not self._registered:
+            registers.append((raw, self._class_name, self._name, clock()))
+            self._registered = True
         self._entered += size
         if records:
             records.clear()
@@ -316,15 +319,15 @@ class WriteSet:
                 entered += len(data)
         self._entered += entered
         # An object that was wiped and has nothing since is forgotten; its next write is a new first.
-        # Records alone make no object: they may be of one that was forgotten.
+        # Records alone make no object: they may be of one that was forgotten. Nor does what is deleted.
         alarm = self.alarm if self.alarm_set else KEEP
-        wrote = bool(pending) or more or self.wiped or self.alarm_set
-        exists = bool(puts) or more or not self.wiped or alarm is not None
+        made = bool(puts) or more or alarm not in (None, KEEP)
+        exists = made or not self.wiped
         change = Change(
             raw,
             self._class_name,
             self._name,
-            exists and wrote and not self._registered,
+            made and not self._registered,
             self.wiped,
             puts,
             deletes,
@@ -335,7 +338,7 @@ class WriteSet:
             not exists,
             alarm,
         )
-        self._registered = exists and (wrote or self._registered)
+        self._registered = made or (exists and self._registered)
         self._flying.append(pending)
         self.pending = {}
         self.sequence += 1

@@ -77,10 +77,10 @@ class Shelf:
     def on_sync(self, what, descriptor):
         os.fdatasync(descriptor)
 
-    def open(self, name, **options):
+    def open(self, name, object_id=None, **options):
         storage = ObjectStorage(
             self.files[ord(name) % len(self.files)],
-            NAMESPACE.from_name(name),
+            object_id or NAMESPACE.from_name(name),
             "Room",
             lambda: self.group.mark(storage),
             lambda: None,
@@ -142,7 +142,7 @@ def stored(path, key=b"k"):
 def test_a_round_of_puts_and_deletes_in_all_files_is_one_sync(shelf):
     house = shelf()
     assert house.put(1) == {}
-    assert house.syncs == [1, 0, "journal"]  # new objects are committed in the files
+    assert house.syncs == [1, 0, "journal"]  # before it starts, all is committed in the files
     house.syncs.clear()
     assert house.put(2) == {}
     run(house.objects["a"].put({"x": 1, "y": 1}))
@@ -151,6 +151,80 @@ def test_a_round_of_puts_and_deletes_in_all_files_is_one_sync(shelf):
     assert house.syncs == ["journal"] * 2
     assert [house.value(name) for name in "abcd"] == [2, None, 2, 2]
     assert house.value("a", "x") == 1
+
+
+def test_new_objects_go_to_the_journal_and_every_look_at_the_register_sees_them(shelf):
+    house = shelf("abcdefgh", slots=1)
+    (file,) = house.files
+    house.put(1, "a")
+    house.syncs.clear()
+    ids = {name: NAMESPACE.from_name(name).raw for name in "abcdefgh"}
+    looks = [
+        lambda name: ids[name] in [record.id.raw for record in file.objects("Room")],
+        lambda name: file.counts() == {"Room": "abcdefgh".index(name) + 1},
+        lambda name: file.record(ids[name])[1:3] == ("Room", name),
+        lambda name: ids[name] in file.owners(),
+        lambda name: file.rename([ids[name]], "Den") or file.record(ids[name])[1] == "Den",
+    ]
+    for name, look in zip("bcdef", looks, strict=True):
+        assert house.put(1, name) == {}
+        assert ids[name] in file._ahead
+        assert house.value(name) == 1
+        assert look(name)
+    assert house.syncs == ["journal"] * 5
+
+
+def test_an_object_keeps_its_first_time_and_gets_its_name_when_that_is_known(shelf):
+    house = shelf("a", slots=1)
+    (file,) = house.files
+    times = iter(range(100, 200))
+    file.clock = lambda: next(times)
+    house.put(1)
+    ids = {name: NAMESPACE.from_name(name) for name in "xy"}
+    for name, named in ("x", False), ("x", True), ("x", False), ("y", True), ("y", False):
+        storage = house.open(name, ids[name] if named else NAMESPACE.parse(str(ids[name])))
+        run(storage.put("k", 1))
+        house.round()
+    assert file._ahead
+    assert [file.record(ids[name].raw)[2:] for name in "xy"] == [("x", 101), ("y", 104)]
+
+
+def test_an_alarm_rings_with_the_name_that_only_the_journal_has(shelf):
+    house = shelf("a", slots=1)
+    house.put(1)
+    its_id = NAMESPACE.from_name("x")
+    storage = house.open("x", NAMESPACE.parse(str(its_id)))
+    run(storage.setAlarm(FAR))
+    house.round()
+    storage = house.open("x", its_id)
+    run(storage.put("k", 1))
+    house.round()
+    assert house.files[0]._ahead
+    assert house.files[0].due_alarm(its_id.raw)[:2] == ("Room", "x")
+
+
+def test_a_new_object_keeps_its_place_in_the_register_when_it_gets_a_file_of_its_own(
+    shelf, tmp_path
+):
+    house = shelf("ab", slots=1)
+    house.put(1, "a")
+    (file,) = house.files
+    with closing(ObjectFiles(tmp_path / "objects", "strict", LIMITS)) as files:
+        for number in range(2):
+            house.objects["b"] = house.open("b", files=files)
+            house.put(1, "b")
+            assert file._ahead
+            house.objects["b"].sql.exec("CREATE TABLE t(n)")
+            house.round()
+            dead = copied(tmp_path / "slots", tmp_path / f"dead{number}")
+            with closing(SlotFile(dead / "00000.sqlite")) as left:
+                assert left.counts() == {"Room": 2}
+            for _ in range(3):  # its entries go, then it does
+                house.round()
+            run(house.objects["b"].deleteAll())
+            for _ in range(3):
+                house.round()
+            assert file.counts() == {"Room": 1}
 
 
 def test_whatever_is_more_than_puts_and_deletes_is_committed_in_its_file_after_what_came_before(
@@ -296,6 +370,17 @@ def test_after_a_kill_who_opens_a_file_has_it_catch_up_and_the_journal_goes_when
     assert stored(dead / "slots" / "00001.sqlite") == [two, two]
 
 
+def test_after_a_kill_new_objects_are_in_the_register(shelf, tmp_path):
+    house = shelf("abc", slots=1)
+    house.put(1, "a")
+    house.put(1, "b", "c")
+    dead = copied(tmp_path / "slots", tmp_path / "dead")
+    with closing(SlotFile(dead / "00000.sqlite")) as file:
+        assert file.counts() == {"Room": 3}
+        assert {record.id.name for record in file.objects()} == {*"abc"}
+    assert len(stored(dead / "00000.sqlite")) == 3
+
+
 def test_a_journal_whose_end_is_torn_is_read_up_to_there(shelf, tmp_path):
     house = shelf("a", slots=1)
     for value in range(4):
@@ -317,16 +402,36 @@ def test_a_journal_whose_end_is_torn_is_read_up_to_there(shelf, tmp_path):
     assert len([*rows_after(torn, house.journal.id, number - 1, file.label)]) == 1
 
 
-def test_a_journal_of_an_older_version_is_brought_in(shelf, tmp_path, monkeypatch):
+@pytest.mark.parametrize("has", [3, 4])
+def test_a_journal_of_an_older_version_is_brought_in(shelf, tmp_path, monkeypatch, has):
     house = shelf("a", slots=1)
     monkeypatch.setattr(
-        journal.marshal, "dumps", lambda its, version: dumps([one[:3] for one in its], version)
+        journal.marshal, "dumps", lambda its, version: dumps([one[:has] for one in its], version)
     )
     house.put(1)
     house.put(2)
     journal.forget()
     (rows,) = rows_after(house.journal.path, house.journal.id, 0, house.files[0].label)
-    assert rows == ([(NAMESPACE.from_name("a").raw, b"k", b"\x80\x05K\x02.")], [])
+    assert rows == ([(NAMESPACE.from_name("a").raw, b"k", b"\x80\x05K\x02.")], [], [])
+
+
+def test_a_version_that_does_not_know_of_new_objects_in_a_journal_leaves_it_and_its_file_alone(
+    shelf, tmp_path, monkeypatch, caplog
+):
+    house = shelf("ab", slots=1)
+    house.put(1, "a")
+    house.put(1, "b")
+    dead = tmp_path / "dead"
+    dead.mkdir()
+    copied(tmp_path / "slots", dead / "slots")
+    with monkeypatch.context() as patch:
+        patch.setattr(SlotFile, "MIGRATIONS", SlotFile.MIGRATIONS[:4])
+        with pytest.raises(StorageError, match="it was written by a newer one"):
+            SlotFile(dead / "slots" / "00000.sqlite")
+        clear_journals(dead)
+    assert "stays until the next start" in caplog.text
+    with closing(SlotFile(dead / "slots" / "00000.sqlite")) as file:
+        assert file.counts() == {"Room": 2}
 
 
 # --- without syncs ---------------------------------------------------------------------------------
@@ -766,6 +871,12 @@ class Model(RuleBasedStateMachine):
     def look(self, name):
         assert run(self.shelf.objects[name].list()) == dict(sorted(self.now[name].items()))
 
+    @precondition(lambda self: self.under_way is None and not self.shelf.group._marked)
+    @rule()
+    def look_in_the_register(self):
+        found = {record.id.name for file in self.shelf.files for record in file.objects("Room")}
+        assert found >= {name for name, its in self.now.items() if its}
+
     @precondition(lambda self: self.under_way is None)
     @rule()
     def start_round(self):
@@ -825,6 +936,7 @@ class Model(RuleBasedStateMachine):
         self.open()
         for name in "abcd":
             self.look(name)
+        self.look_in_the_register()
         clear_journals(self.data, 0, {0, 1}, but=self.shelf.journal.path)
 
     @invariant()
@@ -837,6 +949,7 @@ class Model(RuleBasedStateMachine):
         self.whole_round()
         for name in "abcd":
             self.look(name)
+        self.look_in_the_register()
         for file in self.shelf.files:
             assert file._connection.execute("PRAGMA integrity_check").get == "ok"
         self.shelf.close()

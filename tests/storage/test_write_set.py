@@ -48,6 +48,10 @@ def test_an_object_registers_with_its_first_change_and_anew_after_a_wipe():
     assert [change.sequence for change in taken] == [0, 1, 2, 3, 4]
 
 
+def clock():
+    return 7.0
+
+
 def registered():
     writes = WriteSet(ID, "Room")
     writes.put("k", 1)
@@ -61,11 +65,12 @@ def test_puts_and_deletes_of_a_registered_object_are_rows():
     writes.put("l", 2)
     writes.records[b"\xffr"] = lambda: b"record"
     writes.records[b"\xffs"] = None
-    puts, deletes = [(b"other", b"k", b"v")], []
-    assert writes.take_rows(puts, deletes) > 0
+    rows = puts, deletes, registers = [(b"other", b"k", b"v")], [], []
+    assert writes.take_rows(rows, clock) > 0
+    assert registers == []
     assert puts[1:] == [(ID.raw, b"l", pack(2)), (ID.raw, b"\xffr", b"record")]
     assert deletes == [(ID.raw, b"k"), (ID.raw, b"\xffs")]
-    assert writes.take_rows(puts, deletes) == 0
+    assert writes.take_rows(rows, clock) == 0
     assert writes.take() is None
     assert writes.find("l") == 2
     assert len(writes.overlay(key_range({}))) == 2
@@ -94,9 +99,9 @@ def test_anything_else_is_no_rows_and_stays_to_be_taken(more):
     writes = registered()
     writes.put("a", 1)
     more(writes)
-    rows = [(b"other", b"k", b"v")], [(b"other", b"l")]
-    assert writes.take_rows(*rows) == 0
-    assert rows == ([(b"other", b"k", b"v")], [(b"other", b"l")])
+    rows = [(b"other", b"k", b"v")], [(b"other", b"l")], []
+    assert writes.take_rows(rows, clock) == 0
+    assert rows == ([(b"other", b"k", b"v")], [(b"other", b"l")], [])
     assert writes.dirty
     if writes.records:
         with pytest.raises(MemoryError):
@@ -105,11 +110,22 @@ def test_anything_else_is_no_rows_and_stays_to_be_taken(more):
         assert writes.take() is not None
 
 
-def test_an_object_that_is_not_registered_has_no_rows():
+def test_an_object_is_registered_with_its_first_put_and_not_by_what_it_deletes():
     writes = WriteSet(ID, "Room")
+    rows = [], [], []
+    writes.put("a", ABSENT)
+    writes.records[b"\xffr"] = lambda: b"record"
+    assert writes.take_rows(rows, clock)
+    assert rows[2] == []
+    for n in range(2):
+        writes.put("a", n)
+        assert writes.take_rows(rows, clock)
+        assert rows[2] == [(ID.raw, "Room", "a", 7.0)]
+    writes.wipe()
+    assert writes.take().forget
     writes.put("a", 1)
-    assert writes.take_rows([], []) == 0
-    assert writes.take().register
+    assert writes.take_rows(rows, clock)
+    assert len(rows[2]) == 2
 
 
 def test_a_wipe_ends_with_its_own_change_and_entries_put_after_it_with_theirs():
@@ -120,7 +136,7 @@ def test_a_wipe_ends_with_its_own_change_and_entries_put_after_it_with_theirs():
     writes.put("l", 2)
     wiped = writes.take()
     writes.put("l", 3)
-    assert writes.take_rows([], [])
+    assert writes.take_rows(([], [], []), clock)
     writes.committed(first)
     assert writes.find("k") is ABSENT
     writes.committed(wiped)
