@@ -1,4 +1,4 @@
-"""The items of a remote generator, read by the thread that iterates: no loop, no other thread.
+"""The items of a remote generator, read by the thread that iterates: no loop, no thread of its own.
 
 The connection over which the generator was called becomes the iterator's own, and the lane opens
 another one for its next call.
@@ -7,6 +7,7 @@ another one for its next call.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, Self
 
@@ -23,9 +24,12 @@ if TYPE_CHECKING:
 
     from runtime.wire.messages import Batch
 
+_CLOSE_SECONDS = 1.0
+"""How long to wait for a thread that reads, which looks up a hundred times as often."""
+
 
 class LaneItems:
-    """An iterator; `close()` it, or drop it, to end the generator early.
+    """An iterator, for any threads; `close()` it, or drop it, to end the generator early.
 
     Raises what the generator raised, after the items before it; HostLost when its host died.
     """
@@ -43,17 +47,28 @@ class LaneItems:
         self._items: deque[Any] = deque()
         self._owed = CREDIT
         self._error: BaseException | None = None
+        self._lock = threading.RLock()
+        """Held by the thread that uses the socket, of which there must be no other."""
+        self._stopping = False
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Any:
-        while not self._items:
-            if self._socket is None:
-                error, self._error = self._error, None
-                raise error or StopIteration
-            self._read(self._socket)
-        return self._items.popleft()
+        while True:
+            try:
+                return self._items.popleft()
+            except IndexError:
+                pass
+            with self._lock:
+                if self._stopping:
+                    self._end()
+                if self._items:  # another thread has read them
+                    continue
+                if self._socket is None:
+                    error, self._error = self._error, None
+                    raise error or StopIteration
+                self._read(self._socket)
 
     def _read(self, socket: zmq.Socket[bytes]) -> None:
         """Take what arrives next."""
@@ -87,6 +102,14 @@ class LaneItems:
 
     def close(self) -> None:
         """End the generator, and give the connection up."""
+        self._stopping = True  # for a thread that reads: it leaves by itself
+        if self._lock.acquire(timeout=_CLOSE_SECONDS):
+            try:
+                self._end()
+            finally:
+                self._lock.release()
+
+    def _end(self) -> None:
         self._items.clear()
         socket = self._socket
         if socket is not None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 
@@ -46,6 +47,10 @@ class Source(DurableObject):
                 yield {"number": number}
         finally:
             self.note()
+
+    async def pause(self):
+        yield 1
+        await asyncio.get_running_loop().create_future()
 
     def fail(self):
         yield 1
@@ -138,6 +143,22 @@ def test_leaving_the_loop_closes_the_generator(rt, method):
     items.close()
     assert list(items) == []
     assert source.until_closed(1) == 1
+
+
+def test_threads_may_share_an_iterator(source):
+    items = source.count(50_000)
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda _: list(items), range(4)))
+    assert sorted(number for some in found for number in some) == list(range(50_000))
+
+
+def test_an_iterator_may_be_closed_while_another_thread_waits_for_its_next_item(source):
+    items = source.pause()
+    assert next(items) == 1
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(list, items)
+        items.close()
+        assert waiting.result(SECONDS) == []
 
 
 def test_a_reader_that_stops_reading_holds_the_generator_back(source):
