@@ -255,8 +255,7 @@ class SlotFile(WalFile):
     def take_in(self, rows: Rows) -> None:
         """Take note of what the journal has, and this file not yet. Reads see it at once."""
         self._ahead.add(rows)
-        if self._all is not None:
-            self._know([raw for raw, _, _ in rows[0]])
+        self._know(raw for raw, _, _ in rows[0])
         if self._ahead.is_long:
             with suppress(StorageError):  # the journal has it
                 self.catch_up()
@@ -446,7 +445,7 @@ class SlotFile(WalFile):
         super()._sound()
         cursor = self._cursor
         changes = [*changes]
-        self._know([change.object_id for change in changes])
+        self._know(change.object_id for change in changes)
         try:
             journal = self._journal
             statements = self._overdue() if self._ahead else []
@@ -475,7 +474,7 @@ class SlotFile(WalFile):
             if self._ahead:
                 self._ahead = Ahead()
 
-    def _know(self, ids: list[bytes]) -> None:
+    def _know(self, ids: Iterable[bytes]) -> None:
         """Take note that a new file has something of objects."""
         if self._all is not None:
             self._all.update(ids)

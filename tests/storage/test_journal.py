@@ -415,6 +415,26 @@ def test_a_journal_of_an_older_version_is_brought_in(shelf, tmp_path, monkeypatc
     assert rows == ([(NAMESPACE.from_name("a").raw, b"k", b"\x80\x05K\x02.")], [], [])
 
 
+def test_a_host_of_an_older_version_that_was_killed_left_nothing_behind(
+    shelf, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(SlotFile, "MIGRATIONS", SlotFile.MIGRATIONS[:4])
+        patch.setattr(
+            journal.marshal, "dumps", lambda its, version: dumps([one[:4] for one in its], version)
+        )
+        house = shelf("ab", slots=1)
+        house.put(1)
+        house.put(2)
+        dead = copied(tmp_path / "slots", tmp_path / "dead")
+    journal.forget()
+    with closing(SlotFile(dead / "00000.sqlite")) as file:
+        assert file.counts() == {"Room": 2}
+        assert file._connection.execute("PRAGMA user_version").get == len(SlotFile.MIGRATIONS)
+    two = b"\x80\x05K\x02."
+    assert stored(dead / "00000.sqlite") == [two, two]
+
+
 def test_a_version_that_does_not_know_of_new_objects_in_a_journal_leaves_it_and_its_file_alone(
     shelf, tmp_path, monkeypatch, caplog
 ):
