@@ -121,10 +121,12 @@ class Connection:
         self.caller.refuse("the runtime is closed")
         for link in self.caller.links:
             link.streams.stop_reading(RuntimeClosed("the runtime was closed"))
-        until = self._loop.time() + self.bindings.config.limits.grace_s
+        grace = self.bindings.config.limits.grace_s
         if waiting := self.caller.unanswered():
-            await asyncio.wait(list(map(_as_future, waiting)), timeout=until - self._loop.time())
-        grace = max(0.0, until - self._loop.time())  # one grace period for all
+            until = self._loop.time() + grace
+            _, late = await asyncio.wait(list(map(_as_future, waiting)), timeout=grace)
+            # One grace period for all.
+            grace = 0.0 if late else max(0.0, until - self._loop.time())
         control.say(self._instance.connection, "finish", str(grace))
         await asyncio.wait([self.ended], timeout=grace + _EXTRA_SECONDS)
 
@@ -170,7 +172,10 @@ class Connection:
 
 def _as_future(waiter: Waiter) -> asyncio.Future[Any]:
     if isinstance(waiter, concurrent.futures.Future):
-        return asyncio.wrap_future(waiter)
+        future = asyncio.wrap_future(waiter)
+        # What it raises is for who waits for the call; the loop is not to log it.
+        future.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        return future
     assert isinstance(waiter, asyncio.Future)
     return waiter
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import gc
 import json
 import sys
 import threading
@@ -401,7 +402,7 @@ def test_after_its_end_a_runtime_says_so(nothing_left, tmp_path):
 
 
 def test_close_fails_what_other_threads_wait_for_after_the_grace_period(
-    nothing_left, tmp_path, monkeypatch
+    nothing_left, tmp_path, monkeypatch, caplog
 ):
     said = []
 
@@ -425,6 +426,9 @@ def test_close_fails_what_other_threads_wait_for_after_the_grace_period(
         rt.close()
         assert [call.result(30) for call in waiting] == [True] * 4
     assert ("finish", "0.0") in said  # the hosts get no second one
+    del rt
+    gc.collect()
+    assert "never retrieved" not in caplog.text
     assert nothing_left()
 
 
